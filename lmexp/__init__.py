@@ -1,0 +1,23 @@
+"""lmexp: language-model experiments as configs, runs as folders, comparisons with honest statistics.
+
+The public functions are imported when first used, so that `import lmexp` loads neither torch nor hydra.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmexp.checkpoints import load_run as load_run
+    from lmexp.config import compose as compose
+    from lmexp.training import train as train
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "compose", "load_run", "train"]
+
+_HOMES = {"compose": "lmexp.config", "train": "lmexp.training", "load_run": "lmexp.checkpoints"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'lmexp' has no attribute '{name}'")

@@ -1,0 +1,119 @@
+"""Where text comes from and how it is cut into batches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from lmexp.config.schema import Option, setting
+
+
+class Order(Enum):
+    """How the rows of a batch follow each other."""
+
+    shuffled = "shuffled"
+    contiguous = "contiguous"
+
+
+class Documents(Enum):
+    """What one document is in a plain text file."""
+
+    file = "file"
+    line = "line"
+    blank_line = "blank_line"
+
+
+class DecodingErrors(Enum):
+    """What to do with bytes that are not text in the given encoding."""
+
+    strict = "strict"
+    replace = "replace"
+    ignore = "ignore"
+
+
+@dataclass(kw_only=True)
+class DataConfig(Option):
+    """What every data option has: the shape and the order of the batches."""
+
+    group = "data"
+
+    batch_size: int = setting(16, at_least=1)
+    """Rows in one micro-step, over all ranks together; one rank of W computes the W-th part."""
+    context_length: int = setting(256, at_least=1)
+    """Tokens in a row: what a Transformer can look back on, and how far an LSTM's gradient reaches."""
+    order: Order = setting(Order.shuffled)
+    """shuffled: windows from everywhere in the text. contiguous: each row goes on where it stopped in the batch before,
+    and an LSTM carries its state along."""
+    segments: bool = setting(False)
+    """Cut attention and LSTM state at document borders, so that no document sees another."""
+    end_of_document: bool = setting(True)
+    """Put the tokenizer's end-of-document token after every document, so that a model can learn to stop."""
+    limit_batches: int | None = setting(None, at_least=1)
+    """Train on the first so many batches over and over (to see whether a model can overfit); null uses all."""
+    evaluation_batch_size: int | None = setting(None, at_least=1, identity=False)
+    """Rows in one batch of validation and test; null takes batch_size. Changes speed; with data.order=contiguous also
+    the number of streams that the split is cut into."""
+    cache_dir: str | None = setting(None, identity=False)
+    """Folder of tokenized text, shared by runs; null is $LMEXP_CACHE or ~/.cache/lmexp."""
+
+
+@dataclass(kw_only=True)
+class PythonDocsConfig(DataConfig):
+    """The running Python's own documentation: language topics and the standard library's docstrings."""
+
+    name = "python_docs"
+    builds = "lmexp.data.python_docs:PythonDocs"
+
+
+@dataclass(kw_only=True)
+class TextConfig(DataConfig):
+    """Text files of your own: .txt, .md or .jsonl, each also as .gz."""
+
+    name = "text"
+    builds = "lmexp.data.text:TextFiles"
+
+    path: str | None = setting(None, identity=False)
+    """A file, a folder (all its .txt, .md and .jsonl files) or a glob such as 'books/*.txt'. Must be given."""
+    val_path: str | None = setting(None, identity=False)
+    """Validation text; null splits it off `path` by val_fraction."""
+    test_path: str | None = setting(None, identity=False)
+    """Test text; null splits it off `path` by test_fraction."""
+    val_fraction: float = setting(0.05, above=0, below=1)
+    """Share of the text for validation when there is no val_path. Fewer than 100 documents: the last part of the text.
+    More: whole documents, chosen by their content, so that equal documents never stand on both sides."""
+    test_fraction: float = setting(0.05, at_least=0, below=1)
+    """Share of the text for the test split when there is no test_path; 0 for none."""
+    documents: Documents = setting(Documents.file)
+    """What one document is in .txt and .md files: a file, a line, or a block between blank lines."""
+    keep_empty: bool = setting(False)
+    """Keep documents without any text, as the counts of WikiText do with blank lines."""
+    text_key: str = setting("text")
+    """The key of the text in .jsonl files."""
+    encoding: str = setting("utf-8")
+    """Encoding of the files, such as utf-8, latin-1 or cp1252."""
+    errors: DecodingErrors = setting(DecodingErrors.strict)
+    """Bytes that are not text in this encoding: strict stops and says where, replace puts U+FFFD, ignore drops them."""
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        if self.path is None:
+            yield "path", "must be given: data.path=FILE, a folder, or a glob such as 'books/*.txt'"
+        for key in ("path", "val_path", "test_path"):
+            value = getattr(self, key)
+            if value is not None and not _exists(value):
+                yield key, f"nothing is there: {value}"
+        if self.val_fraction + self.test_fraction >= 1:
+            yield "val_fraction", "val_fraction and test_fraction together leave nothing to train on"
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            yield "encoding", f"Python knows no encoding '{self.encoding}'; try utf-8, latin-1 or cp1252"
+
+
+def _exists(pattern: str) -> bool:
+    path = Path(pattern).expanduser()
+    if path.exists():
+        return True
+    if not any(character in pattern for character in "*?["):
+        return False
+    return next(path.parent.glob(path.name), None) is not None if "**" not in pattern else True

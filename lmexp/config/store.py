@@ -1,0 +1,111 @@
+"""A config as YAML in a run folder and back, and the hash that names the folder.
+
+Reading builds dataclasses from plain values; nothing is imported, resolved or executed, so the config of a stranger's
+run is data.
+"""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmexp.config.schema import OPTIONS, Option, Settings
+from lmexp.config.train import TrainConfig
+from lmexp.errors import RunError
+
+
+def to_dict(config: Settings, *, identity_only: bool = False) -> dict[str, Any]:
+    """Return the config as plain values; each option of a group carries its name."""
+    result: dict[str, Any] = {"name": type(config).name} if isinstance(config, Option) else {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if identity_only and not field.metadata.get("identity", True):
+            continue
+        if isinstance(value, Settings):
+            result[field.name] = to_dict(value, identity_only=identity_only)
+        else:
+            result[field.name] = value.name if isinstance(value, Enum) else value
+    return result
+
+
+def to_yaml(config: Settings) -> str:
+    """Return the whole config as YAML."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=1000)
+
+
+def from_yaml(path: Path) -> TrainConfig:
+    """Return the config that `to_yaml` wrote.
+
+    Raises:
+        RunError: the file cannot be read, or holds what this lmexp does not know.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from None
+    return _from_dict(TrainConfig, values, str(path), "")
+
+
+def identity_hash(config: Settings, **more: Any) -> str:
+    """Return 12 hexadecimal digits that are equal for equal experiments (and, through `more`, equal data)."""
+    text = json.dumps({"config": to_dict(config, identity_only=True), **more}, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def differences(a: Settings, b: Settings, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys in which two configs differ, with both values."""
+    return dict(_differences(to_dict(a), to_dict(b), prefix))
+
+
+def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str) -> typing.Iterator[tuple[str, tuple[Any, Any]]]:
+    for key in dict.fromkeys([*a, *b]):
+        one, other = a.get(key), b.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            yield f"{prefix}{key}", (one, other)
+
+
+def _from_dict(schema: type, values: Any, path: str, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        raise RunError(f"{path}: {prefix.rstrip('.') or 'the file'} must hold keys and values")
+    values = dict(values)
+    if issubclass(schema, Option):
+        name = values.pop("name", None)
+        if name not in OPTIONS[schema.group]:
+            known = ", ".join(OPTIONS[schema.group])
+            hint = f"this lmexp has {known}; if it comes from a plug-in, name it with --plugin"
+            raise RunError(f"{path}: {prefix}name: no {schema.group} is called {name!r}; {hint}")
+        schema = OPTIONS[schema.group][name]
+    hints = typing.get_type_hints(schema)
+    fields = {field.name for field in dataclasses.fields(schema)}
+    for key in values:
+        if key not in fields:
+            raise RunError(f"{path}: {prefix}{key}: {schema.__name__} has no such key")
+    return schema(
+        **{key: _from_value(hints[key], value, path, f"{prefix}{key}") for key, value in values.items()}
+    )
+
+
+def _from_value(annotation: Any, value: Any, path: str, key: str) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return _from_dict(annotation, value, path, f"{key}.")
+    parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    if value is None and types.NoneType in parts:
+        return None
+    for part in parts:
+        origin = typing.get_origin(part)
+        if isinstance(part, type) and issubclass(part, Enum) and value in part.__members__:
+            return part[value]
+        if part is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, origin or part) and not (part is int and isinstance(value, bool)):
+            return value
+    raise RunError(f"{path}: {key}: {value!r} is not {annotation}")

@@ -1,0 +1,80 @@
+"""How text becomes numbers and comes back."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from lmexp.config.schema import Option, setting
+
+
+class Normalization(Enum):
+    """Changes to the text before it is tokenized."""
+
+    identity = "identity"
+    nfkc = "nfkc"
+
+
+@dataclass(kw_only=True)
+class TokenizerConfig(Option):
+    """What every tokenizer option has: nothing yet, for bytes need no setting."""
+
+    group = "tokenizer"
+
+
+@dataclass(kw_only=True)
+class SentencePieceConfig(TokenizerConfig):
+    """Pieces of words learned from the training split by SentencePiece, with bytes for what they do not cover."""
+
+    builds = "lmexp.tokenization.sentencepiece:SentencePiece"
+
+    vocab_size: int = setting(2048, at_least=258)
+    """Number of tokens, the 256 bytes and the special ones included. Larger: shorter texts, a larger model."""
+    normalization: Normalization = setting(Normalization.identity)
+    """identity keeps every character, so that decode(encode(text)) == text; nfkc folds look-alikes (ﬁ to fi)."""
+    character_coverage: float = setting(0.9995, above=0, at_most=1)
+    """Share of the characters that get a token of their own; the rest are spelled in bytes."""
+    max_training_characters: int = setting(20_000_000, at_least=1000)
+    """The pieces are learned from at most so many characters, taken evenly from the whole training split."""
+
+
+@dataclass(kw_only=True)
+class BPEConfig(SentencePieceConfig):
+    """Byte-pair encoding (SentencePiece): merges the most frequent pairs."""
+
+    name = "bpe"
+
+
+@dataclass(kw_only=True)
+class UnigramConfig(SentencePieceConfig):
+    """Unigram language model (SentencePiece): keeps the pieces that explain the text best."""
+
+    name = "unigram"
+
+
+@dataclass(kw_only=True)
+class CharactersConfig(TokenizerConfig):
+    """One token a character of the training split, in the order of their code points."""
+
+    name = "characters"
+    builds = "lmexp.tokenization.characters:Characters"
+
+    byte_fallback: bool = setting(True)
+    """Add 256 byte tokens, so that characters outside the training split can be written; false refuses them."""
+
+
+@dataclass(kw_only=True)
+class BytesConfig(TokenizerConfig):
+    """One token a byte of UTF-8."""
+
+    name = "bytes"
+    builds = "lmexp.tokenization.bytes:Bytes"
+
+
+@dataclass(kw_only=True)
+class WordsConfig(TokenizerConfig):
+    """One token a word between spaces, for corpora that come tokenized; other words become <unk>."""
+
+    name = "words"
+    builds = "lmexp.tokenization.words:Words"
+
+    vocab_size: int | None = setting(None, at_least=3)
+    """Keep the most frequent words, <unk> and <eos> included; null keeps every word of the training split."""

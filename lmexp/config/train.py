@@ -1,0 +1,70 @@
+"""The root of a training config: one option of each group, and what belongs to the run as a whole."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lmexp.config.callbacks import CallbacksConfig
+from lmexp.config.data import DataConfig, Order, PythonDocsConfig
+from lmexp.config.logger import LoggerConfig, WandbConfig
+from lmexp.config.model import ModelConfig, TransformerConfig
+from lmexp.config.optimizer import AdamWConfig, OptimizerConfig
+from lmexp.config.schedule import ScheduleConfig, WSDConfig
+from lmexp.config.schema import Settings, setting
+from lmexp.config.task import PretrainConfig, TaskConfig
+from lmexp.config.tokenizer import BPEConfig, TokenizerConfig
+from lmexp.config.trainer import TrainerConfig
+
+
+@dataclass(kw_only=True)
+class TrainConfig(Settings):
+    """Everything that makes a training run."""
+
+    seed: int = setting(0, at_least=0)
+    """Draws the initial weights, the order of the data and dropout. Another seed is another sample of the same
+    experiment."""
+    project: str = setting("lmexp", identity=False)
+    """Folder of runs below outputs/, and the project at W&B."""
+    name: str | None = setting(None, identity=False)
+    """What people call the run; null makes it from the model and the data: transformer-python_docs."""
+    resume: str = setting("auto", identity=False)
+    """When the same run is there already. auto: show it when done, go on where it was cut off. force: go on even
+    though it failed or the code has changed. never: start again, in a new folder. A run (path or part of its name):
+    train that finished run for longer; only a few keys, such as trainer.max_steps, may change."""
+    output_dir: str = setting("outputs", identity=False)
+    """Folder of all projects; relative to the working folder."""
+
+    data: DataConfig = setting(default_factory=PythonDocsConfig)
+    """Where text comes from and how it is cut into batches."""
+    tokenizer: TokenizerConfig = setting(default_factory=BPEConfig)
+    """How text becomes numbers."""
+    model: ModelConfig = setting(default_factory=TransformerConfig)
+    """What is trained."""
+    task: TaskConfig = setting(default_factory=PretrainConfig)
+    """What the model learns to do."""
+    optimizer: OptimizerConfig = setting(default_factory=AdamWConfig)
+    """How gradients change the weights."""
+    schedule: ScheduleConfig = setting(default_factory=WSDConfig)
+    """How the learning rate moves over the run."""
+    trainer: TrainerConfig = setting(default_factory=TrainerConfig)
+    """How long, how often, how exact and on what hardware."""
+    callbacks: CallbacksConfig = setting(default_factory=CallbacksConfig)
+    """What happens beside training."""
+    logger: LoggerConfig = setting(default_factory=WandbConfig)
+    """Where metrics go beside the run folder."""
+
+    @property
+    def display_name(self) -> str:
+        """The name of the run: `name`, or model-data."""
+        return self.name or f"{self.model.name}-{self.data.name}"
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        devices = self.trainer.devices or 1
+        if self.data.batch_size % devices:
+            yield "data.batch_size", f"{self.data.batch_size} rows cannot be shared evenly by {devices} devices"
+        if self.data.order is Order.contiguous and self.model.name != "lstm":
+            yield "data.order", f"contiguous order carries a state from batch to batch, and {self.model.name} has none"
+        for key in ("project", "name"):
+            value = getattr(self, key)
+            if value is not None and (not value.strip(". ") or any(character in value for character in '/\\\0:*?"<>|')):
+                yield key, f"'{value}' cannot be the name of a folder"
