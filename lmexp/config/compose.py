@@ -16,8 +16,6 @@ from typing import Any
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -143,6 +141,7 @@ def _choices(override: Override, problems: dict[Problem, None]) -> list[str]:
 
 def _compose(command: str, overrides: list[Override]) -> tuple[TrainConfig | None, list[Problem]]:
     problems, chosen, values = [], [], []
+    own_search_path = any(o.key_or_group == "hydra.searchpath" for o in overrides)
     for override in overrides:
         if override.is_sweep_override():
             message = "is a sweep over several values: add -m, or write a list as [a,b]"
@@ -150,7 +149,7 @@ def _compose(command: str, overrides: list[Override]) -> tuple[TrainConfig | Non
         elif override.key_or_group.startswith("hydra.") or override.key_or_group.startswith("hydra/"):
             chosen.append(override)
         elif override.key_or_group in _groups():
-            problem = _wrong_option(override)
+            problem = None if own_search_path else _wrong_option(override)
             problems += [problem] if problem else []
             chosen += [] if problem else [override]
         else:
@@ -172,8 +171,6 @@ def _wrong_option(override: Override) -> Problem | None:
     options = _groups()[group]
     if option is None or override.is_delete() or not isinstance(option, str) or option in options:
         return None
-    if option in GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG):
-        return None  # from a search path of the user's own
     return Problem(group, f"has no option '{option}'{_did_you_mean(option, options)}; options: {', '.join(options)}")
 
 

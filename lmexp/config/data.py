@@ -73,11 +73,12 @@ class TextConfig(DataConfig):
     builds = "lmexp.data.text:TextFiles"
 
     path: str | None = setting(None, identity=False)
-    """A file, a folder (all its .txt, .md and .jsonl files) or a glob such as 'books/*.txt'. Must be given."""
+    """A file, a folder or a glob such as 'books/*.txt'. Of a folder all .txt, .md and .jsonl files are taken; files called
+    train, val (or valid, validation, dev) and test in it are those splits. Must be given."""
     val_path: str | None = setting(None, identity=False)
-    """Validation text; null splits it off `path` by val_fraction."""
+    """Validation text; null takes it from `path`: its own val file, or a share of the text."""
     test_path: str | None = setting(None, identity=False)
-    """Test text; null splits it off `path` by test_fraction."""
+    """Test text; null takes it from `path`: its own test file, or a share of the text."""
     val_fraction: float = setting(0.05, above=0, below=1)
     """Share of the text for validation when there is no val_path. Fewer than 100 documents: the last part of the text.
     More: whole documents, chosen by their content, so that equal documents never stand on both sides."""
@@ -85,8 +86,6 @@ class TextConfig(DataConfig):
     """Share of the text for the test split when there is no test_path; 0 for none."""
     documents: Documents = setting(Documents.file)
     """What one document is in .txt and .md files: a file, a line, or a block between blank lines."""
-    keep_empty: bool = setting(False)
-    """Keep documents without any text, as the counts of WikiText do with blank lines."""
     text_key: str = setting("text")
     """The key of the text in .jsonl files."""
     encoding: str = setting("utf-8")

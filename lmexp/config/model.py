@@ -12,7 +12,6 @@ class Loss(Enum):
 
     auto = "auto"
     dense = "dense"
-    chunked = "chunked"
     fused = "fused"
 
 
@@ -31,8 +30,8 @@ class ModelConfig(Option):
     tie_embeddings: bool = setting(True)
     """Use the embedding matrix as the output matrix too: fewer parameters."""
     loss: Loss = setting(Loss.auto, identity=False)
-    """dense keeps all logits; chunked and fused never hold them all, which saves memory at large vocabularies; auto
-    takes dense where the logits are small, and fused where torch has it, chunked elsewhere."""
+    """dense keeps all logits; fused (torch's linear_cross_entropy) never holds them all, which saves time and memory at
+    large vocabularies; auto takes fused where the logits are large, the precision is 32 and torch has it."""
 
 
 @dataclass(kw_only=True)

@@ -90,7 +90,12 @@ class Option(Settings):
             OPTIONS.setdefault(cls.group, {})[cls.name] = cls
 
 
+def built_class(config: Option) -> Any:
+    """Return what an option builds, imported now."""
+    module, _, attribute = type(config).builds.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 def build(config: Option, **runtime: Any) -> Any:
     """Return the object that a config describes: its `builds` class called with (config, **runtime)."""
-    module, _, attribute = type(config).builds.partition(":")
-    return getattr(import_module(module), attribute)(config, **runtime)
+    return built_class(config)(config, **runtime)

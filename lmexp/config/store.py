@@ -53,6 +53,15 @@ def from_yaml(path: Path) -> TrainConfig:
     return _from_dict(TrainConfig, values, str(path), "")
 
 
+def option_from_dict(options: dict[str, type[Option]], values: Any, path: str) -> Any:
+    """Return the option that `to_dict` wrote, found among `options` by its name.
+
+    Raises:
+        RunError: no option has this name, or it has other keys.
+    """
+    return _from_dict(next(iter(options.values())), values, path, "", options)
+
+
 def identity_hash(config: Settings, **more: Any) -> str:
     """Return 12 hexadecimal digits that are equal for equal experiments (and, through `more`, equal data)."""
     text = json.dumps({"config": to_dict(config, identity_only=True), **more}, sort_keys=True, ensure_ascii=False)
@@ -73,25 +82,25 @@ def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str) -> typing.It
             yield f"{prefix}{key}", (one, other)
 
 
-def _from_dict(schema: type, values: Any, path: str, prefix: str) -> Any:
+def _from_dict(
+    schema: type, values: Any, path: str, prefix: str, options: dict[str, type[Option]] | None = None
+) -> Any:
     if not isinstance(values, dict):
         raise RunError(f"{path}: {prefix.rstrip('.') or 'the file'} must hold keys and values")
     values = dict(values)
     if issubclass(schema, Option):
+        options = options or OPTIONS[schema.group]
         name = values.pop("name", None)
-        if name not in OPTIONS[schema.group]:
-            known = ", ".join(OPTIONS[schema.group])
-            hint = f"this lmexp has {known}; if it comes from a plug-in, name it with --plugin"
+        if name not in options:
+            hint = f"this lmexp has {', '.join(options)}; if it comes from a plug-in, name it with --plugin"
             raise RunError(f"{path}: {prefix}name: no {schema.group} is called {name!r}; {hint}")
-        schema = OPTIONS[schema.group][name]
+        schema = options[name]
     hints = typing.get_type_hints(schema)
     fields = {field.name for field in dataclasses.fields(schema)}
     for key in values:
         if key not in fields:
             raise RunError(f"{path}: {prefix}{key}: {schema.__name__} has no such key")
-    return schema(
-        **{key: _from_value(hints[key], value, path, f"{prefix}{key}") for key, value in values.items()}
-    )
+    return schema(**{key: _from_value(hints[key], value, path, f"{prefix}{key}") for key, value in values.items()})
 
 
 def _from_value(annotation: Any, value: Any, path: str, key: str) -> Any:

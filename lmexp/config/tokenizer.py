@@ -59,6 +59,8 @@ class CharactersConfig(TokenizerConfig):
 
     byte_fallback: bool = setting(True)
     """Add 256 byte tokens, so that characters outside the training split can be written; false refuses them."""
+    end_of_document: bool = setting(True)
+    """Add a token for the end of a document; false, with data.end_of_document=false, has characters only."""
 
 
 @dataclass(kw_only=True)
@@ -71,7 +73,7 @@ class BytesConfig(TokenizerConfig):
 
 @dataclass(kw_only=True)
 class WordsConfig(TokenizerConfig):
-    """One token a word between spaces, for corpora that come tokenized; other words become <unk>."""
+    """One token a word between spaces, for corpora that come tokenized; line ends become <eos>, other words <unk>."""
 
     name = "words"
     builds = "lmexp.tokenization.words:Words"

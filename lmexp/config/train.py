@@ -64,6 +64,8 @@ class TrainConfig(Settings):
             yield "data.batch_size", f"{self.data.batch_size} rows cannot be shared evenly by {devices} devices"
         if self.data.order is Order.contiguous and self.model.name != "lstm":
             yield "data.order", f"contiguous order carries a state from batch to batch, and {self.model.name} has none"
+        if self.data.end_of_document and not getattr(self.tokenizer, "end_of_document", True):
+            yield "data.end_of_document", "the tokenizer has no such token: set tokenizer.end_of_document=true too"
         for key in ("project", "name"):
             value = getattr(self, key)
             if value is not None and (not value.strip(". ") or any(character in value for character in '/\\\0:*?"<>|')):

@@ -1,0 +1,81 @@
+"""Batches handed to Lightning.
+
+A loader here is a plain list of batches by number. It starts at the task's own counter of batches, so that nothing of
+Lightning's loader state is needed to go on where a run was stopped.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lmexp.config.data import DataConfig
+from lmexp.data.batches import Batch, EvaluationBatches, training_batches
+from lmexp.data.corpus import Corpus
+
+
+class TextDataModule(LightningDataModule):
+    """Loaders over a corpus."""
+
+    def __init__(
+        self, config: DataConfig, corpus: Corpus, *, seed: int, accumulate: int, max_steps: int
+    ) -> None:
+        super().__init__()
+        self.config, self.corpus = config, corpus
+        self.seed, self.accumulate, self.max_steps = seed, accumulate, max_steps
+
+    def train_dataloader(self) -> Any:
+        batches = training_batches(
+            self.corpus.open("train"), self.config, seed=self.seed, accumulate=self.accumulate, **self._place()
+        )
+        assert self.trainer is not None
+        first = self.trainer.lightning_module.batches_seen
+        sampler = From(first, self.max_steps * self.accumulate)
+        return DataLoader(_Items(batches), batch_size=None, sampler=sampler, collate_fn=_as_is)
+
+    def val_dataloader(self) -> Any:
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> Any:
+        return self._evaluation_loader("test")
+
+    def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
+        if device.type == "cpu":
+            return batch
+        return {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
+
+    def _evaluation_loader(self, split: str) -> Any:
+        batches = EvaluationBatches(self.corpus.open(split), self.config, **self._place())
+        return DataLoader(_Items(batches), batch_size=None, sampler=From(0, len(batches)), collate_fn=_as_is)
+
+    def _place(self) -> dict[str, int]:
+        assert self.trainer is not None
+        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+
+
+class From(Sampler[int]):
+    """Numbers from `start` to `total`, with the length of the whole, for Lightning counts from zero."""
+
+    def __init__(self, start: int, total: int) -> None:
+        self.start, self.total = start, total
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.total))
+
+    def __len__(self) -> int:
+        return self.total
+
+
+class _Items(Dataset[Batch]):
+    """Anything with __getitem__ as a torch Dataset."""
+
+    def __init__(self, items: Any) -> None:
+        self.items = items
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.items[index]
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

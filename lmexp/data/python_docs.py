@@ -1,0 +1,89 @@
+"""The documentation that comes with Python: real English on every machine, without a download.
+
+The language reference's topics (`pydoc_data.topics`) and the docstrings of the standard library: about two million
+characters. One module or topic is one document; its name decides on its split, so no module stands in two.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import sysconfig
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from lmexp.data.cache import cache_folder
+from lmexp.data.source import Source
+from lmexp.errors import DataError
+
+NOT_DOCUMENTATION = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo", "__pycache__"}
+HELD_OUT = {0: "val", 1: "test"}
+SHARES = 20  # one twentieth of the modules for each held-out split
+
+
+class PythonDocs(Source):
+    """Documents called by their module or topic."""
+
+    @cached_property
+    def _documents(self) -> dict[str, str]:
+        """All documents by name; collecting them takes some seconds, so they are kept in the cache."""
+        library = Path(sysconfig.get_path("stdlib"))
+        identity = f"{library} {sysconfig.get_config_var('py_version')} {os.stat(library).st_mtime_ns}"
+        name = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
+        path = cache_folder(self.config) / f"python_docs-{name}.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            documents = dict(sorted([*_modules(library), *_topics()]))
+        if not documents:
+            raise DataError(f"this Python has no standard library in source form at {library}; use data=text")
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(documents), encoding="utf-8")
+        part.replace(path)
+        return documents
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return hashlib.blake2b(json.dumps(self._documents).encode(), digest_size=8).hexdigest()
+
+    def documents(self, split: str) -> Iterator[str]:
+        for name, text in self._documents.items():
+            share = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big") % SHARES
+            if HELD_OUT.get(share, "train") == split:
+                yield text
+
+
+def _topics() -> Iterator[tuple[str, str]]:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:  # some distributions leave it out
+        return
+    for name, text in topics.items():
+        yield f"topic {name}", text.strip() + "\n"
+
+
+def _modules(library: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(library.rglob("*.py")):
+        relative = path.relative_to(library)
+        if NOT_DOCUMENTATION & set(relative.parts):
+            continue
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (OSError, SyntaxError, ValueError):
+            continue
+        name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+        entries = [f"{heading}\n\n{text.strip()}\n" for heading, text in _docstrings(tree, name)]
+        if entries:
+            yield f"module {name}", "\n".join(entries)
+
+
+def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        text = ast.get_docstring(node)
+        if text:
+            yield name, text.encode("utf-8", "replace").decode()
+    for child in ast.iter_child_nodes(node):
+        is_named = isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        yield from _docstrings(child, f"{name}.{child.name}" if is_named else name)

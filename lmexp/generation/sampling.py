@@ -1,0 +1,82 @@
+"""Sample from a model. The random numbers come from a generator of the sample's own, so a text depends on its seed only.
+
+Shapes: V vocabulary.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lmexp.errors import DataError
+from lmexp.models.state import LanguageModel
+from lmexp.tokenization import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    max_tokens: int = 200
+    temperature: float = 0.8
+    """0 takes the likeliest token."""
+    top_k: int | None = None
+    """Choose among the k likeliest only."""
+    top_p: float | None = None
+    """Choose among the likeliest that together have this probability."""
+    seed: int = 0
+
+
+def generate(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> str:
+    """Return the text that follows a prompt, up to the end of the document or max_tokens."""
+    return tokenizer.decode(list(stream(model, tokenizer, prompt, sampling)))
+
+
+@torch.no_grad()
+def stream(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[int]:
+    """Yield the ids that follow a prompt, one by one, without the one that ends the document.
+
+    Raises:
+        DataError: the prompt is empty and the tokenizer has no token to begin with.
+    """
+    ids = tokenizer.encode(prompt).tolist()
+    if not ids:
+        if tokenizer.end_of_document_id is None:
+            raise DataError("the prompt is empty, and this tokenizer has no token to begin a text with; write a character")
+        ids = [tokenizer.end_of_document_id]
+    device = next(model.parameters()).device
+    random = torch.Generator().manual_seed(sampling.seed)
+    was_training = model.training
+    model.eval()
+    try:
+        room = model.max_length or len(ids) + sampling.max_tokens
+        state, unread = model.new_state(1, room), ids[-room:]
+        for _ in range(sampling.max_tokens):
+            if state.length + len(unread) > room:  # the model's window is full: go on from the last half of it
+                state, unread = model.new_state(1, room), ids[-max(1, room // 2) :]
+            hidden_BTC, state = model.forward(torch.tensor([unread], device=device), state)
+            token = choose(model.head.logits(hidden_BTC[0, -1]).float().cpu(), sampling, random)
+            if token == tokenizer.end_of_document_id:
+                return
+            yield token
+            ids.append(token)
+            unread = [token]
+    finally:
+        model.train(was_training)
+
+
+def choose(logits_V: Tensor, sampling: Sampling, random: torch.Generator) -> int:
+    """Return one token drawn from the scores."""
+    if sampling.temperature == 0:
+        return int(logits_V.argmax())
+    logits_V = logits_V / sampling.temperature
+    if sampling.top_k is not None:
+        least = logits_V.topk(min(sampling.top_k, len(logits_V))).values[-1]
+        logits_V = logits_V.masked_fill(logits_V < least, -torch.inf)
+    probabilities_V = logits_V.softmax(-1)
+    if sampling.top_p is not None:
+        ordered, order = probabilities_V.sort(descending=True)
+        before = ordered.cumsum(-1) - ordered
+        probabilities_V = probabilities_V.index_fill(0, order[before >= sampling.top_p], 0.0)
+    return int(torch.multinomial(probabilities_V, 1, generator=random))

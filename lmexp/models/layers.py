@@ -1,0 +1,116 @@
+"""The layers that Transformers here are made of.
+
+Shapes: B rows, T tokens, S tokens so far (T and those in the cache), C hidden size, H heads, D head size.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lmexp.models.state import KeyValueCache
+
+
+def causal_mask(segments_BT: Tensor) -> Tensor:
+    """Return which tokens may be attended to: earlier ones and itself, in the same document.
+
+    Shape: (B, T) -> (B, 1, T, T).
+    """
+    length = segments_BT.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=segments_BT.device).tril()
+    return (segments_BT[:, None, :, None] == segments_BT[:, None, None, :]) & earlier
+
+
+def positions_in_segments(segments_BT: Tensor) -> Tensor:
+    """Return the position of each token in its document.
+
+    Shape: (B, T) -> (B, T).
+    """
+    index_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
+    begins = F.pad(segments_BT[:, 1:] != segments_BT[:, :-1], (1, 0), value=True)
+    return index_T - torch.cummax(index_T * begins, dim=1).values
+
+
+def attend(
+    q_BHTD: Tensor,
+    k_BHTD: Tensor,
+    v_BHTD: Tensor,
+    *,
+    cache: KeyValueCache | None = None,
+    layer: int = 0,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Return causal attention, with fewer key-value heads than query heads if so given.
+
+    Shape: (B, H, T, D), (B, G, T, D), (B, G, T, D) -> (B, T, H * D).
+    Source: Vaswani et al. 2017, equation 1; grouped queries: Ainslie et al. 2023.
+    """
+    is_causal = mask is None
+    if cache is not None:
+        k_BHTD, v_BHTD = cache.extend(layer, k_BHTD, v_BHTD)
+        if q_BHTD.shape[2] != k_BHTD.shape[2]:
+            is_causal = False
+            if q_BHTD.shape[2] > 1:
+                new, seen = q_BHTD.shape[2], k_BHTD.shape[2]
+                mask = torch.ones(new, seen, dtype=torch.bool, device=q_BHTD.device).tril(seen - new)
+    attended_BHTD = F.scaled_dot_product_attention(
+        q_BHTD,
+        k_BHTD,
+        v_BHTD,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=is_causal,
+        enable_gqa=q_BHTD.shape[1] != k_BHTD.shape[1],
+    )
+    return attended_BHTD.transpose(1, 2).flatten(-2)
+
+
+class Rotary(nn.Module):
+    """Rotary position embedding, in the half-split layout of Llama and Qwen.
+
+    Source: Su et al. 2021, equation 34.
+    """
+
+    def __init__(self, head_size: int, theta: float) -> None:
+        super().__init__()
+        self.head_size, self.theta = head_size, theta
+        self._tables: tuple[Tensor, Tensor] | None = None
+
+    def tables(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines of the first positions.
+
+        Shape: (length, D) each.
+        """
+        if self._tables is None or len(self._tables[0]) < length or self._tables[0].device != device:
+            even = torch.arange(0, self.head_size, 2, dtype=torch.float64)
+            frequencies = self.theta ** (-even / self.head_size)
+            angles = torch.outer(torch.arange(max(length, 128), dtype=torch.float64), frequencies).repeat(1, 2)
+            self._tables = (angles.cos().float().to(device), angles.sin().float().to(device))
+        cos, sin = self._tables
+        return cos[:length], sin[:length]
+
+
+def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
+    """Return the vectors turned by the angles of their positions.
+
+    Shape: (B, H, T, D), (T, D), (T, D) -> (B, H, T, D).
+    """
+    first, second = x_BHTD.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (x_BHTD * cos_TD + turned * sin_TD).to(x_BHTD.dtype)
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer.
+
+    Source: Shazeer 2020, equation 6.
+    """
+
+    def __init__(self, hidden_size: int, mlp_size: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(hidden_size, mlp_size, bias=False)
+        self.up = nn.Linear(hidden_size, mlp_size, bias=False)
+        self.down = nn.Linear(mlp_size, hidden_size, bias=False)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x_BTC)) * self.up(x_BTC))

@@ -1,0 +1,115 @@
+"""What every language model promises, and what it remembers between two calls.
+
+Shapes: B rows, T tokens, C hidden size, V vocabulary, L layers, H heads, D head size.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lmexp.models.heads import Head
+
+
+class State(Protocol):
+    """Memory of a model: what was read so far."""
+
+    length: int
+    """Tokens read so far."""
+
+    def select(self, rows: Tensor) -> "State":
+        """Return the state of these rows; a row may come more than once (beams)."""
+
+    def detach(self) -> "State":
+        """Return the state without its gradient history."""
+
+
+class LanguageModel(nn.Module):
+    """The contract of a model.
+
+    `model(tokens_BT, state, segments_BT)` returns (hidden_BTC, state). Without a state it reads from the start.
+    `segments_BT` numbers the document of each token; nothing is carried over where the number changes.
+    """
+
+    head: Head
+    max_length: int | None = None
+    """Most tokens that one state can hold; None for any number."""
+
+    def new_state(self, batch_size: int, max_length: int) -> State:
+        """Return an empty state on the model's device."""
+        raise NotImplementedError
+
+    def flops_per_token(self, context_length: int) -> float:
+        """Return the floating-point operations of one training step (forward and backward) for each token.
+
+        Formula: 6 for each weight that a token is multiplied with, and 12 * layers * width * T for attention.
+        Source: Kaplan et al. 2020, section 2.1; PaLM (Chowdhery et al. 2022), appendix B.
+        """
+        raise NotImplementedError
+
+    def num_parameters(self) -> int:
+        """Return the number of weights, tied ones once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+def matrix_flops(model: LanguageModel) -> float:
+    """Return 6 operations for each weight of a matrix that tokens are multiplied with (a lookup is none)."""
+    lookups = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    weights = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in lookups]
+    if id(model.head.weight) in lookups:
+        weights.append(model.head.weight)
+    return 6.0 * sum(weight.numel() for weight in weights)
+
+
+class LSTMState:
+    """Hidden and cell state of every layer.
+
+    Shape: (L, B, C) each.
+    """
+
+    def __init__(self, hidden_LBC: Tensor, cell_LBC: Tensor, length: int = 0) -> None:
+        self.hidden_LBC = hidden_LBC
+        self.cell_LBC = cell_LBC
+        self.length = length
+
+    def select(self, rows: Tensor) -> "LSTMState":
+        return LSTMState(self.hidden_LBC[:, rows], self.cell_LBC[:, rows], self.length)
+
+    def detach(self) -> "LSTMState":
+        return LSTMState(self.hidden_LBC.detach(), self.cell_LBC.detach(), self.length)
+
+
+class KeyValueCache:
+    """Keys and values of every layer, in memory that is set aside once.
+
+    Shape: (L, B, H, max_length, D) each.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, length: int = 0) -> None:
+        self.keys = keys
+        self.values = values
+        self.length = length
+
+    @classmethod
+    def empty(cls, like: Tensor, *, layers: int, rows: int, heads: int, length: int, size: int) -> "KeyValueCache":
+        """Return a cache of zeros on the device and in the type of a weight."""
+        shape = (layers, rows, heads, length, size)
+        return cls(torch.zeros(shape, device=like.device, dtype=like.dtype), torch.zeros(shape, device=like.device, dtype=like.dtype))
+
+    def extend(self, layer: int, keys_BHTD: Tensor, values_BHTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the keys and values of new tokens and return those of all tokens so far.
+
+        `length` moves on once, when the last layer has written.
+        """
+        end = self.length + keys_BHTD.shape[2]
+        self.keys[layer, :, :, self.length : end] = keys_BHTD
+        self.values[layer, :, :, self.length : end] = values_BHTD
+        if layer == len(self.keys) - 1:
+            self.length = end
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def select(self, rows: Tensor) -> "KeyValueCache":
+        return KeyValueCache(self.keys[:, rows], self.values[:, rows], self.length)
+
+    def detach(self) -> "KeyValueCache":
+        return KeyValueCache(self.keys.detach(), self.values.detach(), self.length)

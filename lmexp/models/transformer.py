@@ -1,0 +1,118 @@
+"""Decoder in the shape of Qwen3 (and, without QK-norm, of Llama).
+
+Choices: pre-norm with RMSNorm, rotary positions, a norm on queries and keys of each head, grouped-query attention,
+SwiGLU, no biases, output projections initialised smaller by the square root of twice the depth.
+Shapes: B rows, T tokens, C hidden size, H query heads, G key-value heads, D head size.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lmexp.config.model import TransformerConfig
+from lmexp.models.heads import Head
+from lmexp.models.layers import Rotary, SwiGLU, attend, causal_mask, rotate
+from lmexp.models.state import KeyValueCache, LanguageModel, matrix_flops
+
+
+class Transformer(LanguageModel):
+    """Embedding, blocks, norm, head."""
+
+    def __init__(self, config: TransformerConfig, *, vocab_size: int, context_length: int) -> None:
+        super().__init__()
+        self.config = config
+        self.max_length = context_length
+        self.head_size = config.head_size or config.hidden_size // config.num_heads
+        self.num_key_value_heads = config.num_key_value_heads or config.num_heads
+        self.embedding = nn.Embedding(vocab_size, config.hidden_size)
+        self.rotary = Rotary(self.head_size, config.rope_theta)
+        self.blocks = nn.ModuleList(
+            Block(config, self.head_size, self.num_key_value_heads, layer) for layer in range(config.num_layers)
+        )
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.norm_epsilon)
+        self.head = Head(config.hidden_size, vocab_size, loss=config.loss)
+        if config.tie_embeddings:
+            self.head.weight = self.embedding.weight
+        self._initialise()
+
+    def forward(
+        self, tokens_BT: Tensor, state: KeyValueCache | None = None, segments_BT: Tensor | None = None
+    ) -> tuple[Tensor, KeyValueCache | None]:
+        start = state.length if state is not None else 0
+        cos, sin = self.rotary.tables(start + tokens_BT.shape[1], tokens_BT.device)
+        mask = None if segments_BT is None else causal_mask(segments_BT)
+        x_BTC = F.dropout(self.embedding(tokens_BT), self.config.dropout, self.training)
+        for block in self.blocks:
+            x_BTC = block(x_BTC, cos[start:], sin[start:], state, mask)
+        return self.norm(x_BTC), state
+
+    def new_state(self, batch_size: int, max_length: int) -> KeyValueCache:
+        return KeyValueCache.empty(
+            self.embedding.weight,
+            layers=len(self.blocks),
+            rows=batch_size,
+            heads=self.num_key_value_heads,
+            length=max_length,
+            size=self.head_size,
+        )
+
+    def flops_per_token(self, context_length: int) -> float:
+        width = self.config.num_heads * self.head_size
+        return matrix_flops(self) + 12.0 * len(self.blocks) * width * context_length
+
+    def _initialise(self) -> None:
+        """Draw weights from N(0, 0.02^2); projections into the residual stream smaller, as GPT-2 has them."""
+        residual_std = 0.02 / math.sqrt(2 * len(self.blocks))
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2:
+                is_residual = name.endswith(("attention.output.weight", "mlp.down.weight"))
+                nn.init.normal_(weight, std=residual_std if is_residual else 0.02)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: TransformerConfig, head_size: int, num_key_value_heads: int, layer: int) -> None:
+        super().__init__()
+        mlp_size = config.mlp_size or 32 * math.ceil(config.hidden_size * 8 / 3 / 32)
+        self.dropout = config.dropout
+        self.attention_norm = nn.RMSNorm(config.hidden_size, eps=config.norm_epsilon)
+        self.attention = Attention(config, head_size, num_key_value_heads, layer)
+        self.mlp_norm = nn.RMSNorm(config.hidden_size, eps=config.norm_epsilon)
+        self.mlp = SwiGLU(config.hidden_size, mlp_size)
+
+    def forward(
+        self, x_BTC: Tensor, cos: Tensor, sin: Tensor, state: KeyValueCache | None, mask: Tensor | None
+    ) -> Tensor:
+        attended = self.attention(self.attention_norm(x_BTC), cos, sin, state, mask)
+        x_BTC = x_BTC + F.dropout(attended, self.dropout, self.training)
+        return x_BTC + F.dropout(self.mlp(self.mlp_norm(x_BTC)), self.dropout, self.training)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions and normalised queries and keys."""
+
+    def __init__(self, config: TransformerConfig, head_size: int, num_key_value_heads: int, layer: int) -> None:
+        super().__init__()
+        self.layer, self.head_size, self.dropout = layer, head_size, config.dropout
+        self.query = nn.Linear(config.hidden_size, config.num_heads * head_size, bias=False)
+        self.key = nn.Linear(config.hidden_size, num_key_value_heads * head_size, bias=False)
+        self.value = nn.Linear(config.hidden_size, num_key_value_heads * head_size, bias=False)
+        self.output = nn.Linear(config.num_heads * head_size, config.hidden_size, bias=False)
+        self.query_norm = nn.RMSNorm(head_size, eps=config.norm_epsilon) if config.qk_norm else nn.Identity()
+        self.key_norm = nn.RMSNorm(head_size, eps=config.norm_epsilon) if config.qk_norm else nn.Identity()
+
+    def forward(
+        self, x_BTC: Tensor, cos: Tensor, sin: Tensor, state: KeyValueCache | None, mask: Tensor | None
+    ) -> Tensor:
+        q, k, v = (
+            projection(x_BTC).unflatten(-1, (-1, self.head_size)) for projection in (self.query, self.key, self.value)
+        )
+        q_BHTD = rotate(self.query_norm(q).transpose(1, 2), cos, sin)
+        k_BGTD = rotate(self.key_norm(k).transpose(1, 2), cos, sin)
+        dropout = self.dropout if self.training else 0.0
+        return self.output(
+            attend(q_BHTD, k_BGTD, v.transpose(1, 2), cache=state, layer=self.layer, mask=mask, dropout=dropout)
+        )

@@ -1,0 +1,129 @@
+"""Muon for matrices and AdamW for the rest, as one optimizer, so that Lightning sees one step and one state.
+
+Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". Matrices of the same shape are
+stacked and made orthogonal together; the quintic Newton-Schulz iteration runs in bfloat16.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from lmexp.config.optimizer import MuonConfig
+from lmexp.models.state import LanguageModel
+from lmexp.optim.groups import split_parameters
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def build_muon(config: MuonConfig, *, model: LanguageModel) -> "Muon":
+    """Return Muon over the matrices inside a model and AdamW over the rest, an untied head included."""
+    matrices, rest = split_parameters(model)
+    head = [weight for weight in matrices if any(weight is p for p in model.head.parameters())]
+    matrices, rest = [weight for weight in matrices if not any(weight is h for h in head)], rest + head
+    return Muon(
+        matrices,
+        rest,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        newton_schulz_steps=config.newton_schulz_steps,
+        adamw_lr=config.adamw_learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+    )
+
+
+class Muon(Optimizer):
+    """Group 0: matrices, by Muon. Group 1: the rest, by torch's AdamW."""
+
+    def __init__(
+        self,
+        matrices: list[nn.Parameter],
+        rest: list[nn.Parameter],
+        *,
+        lr: float,
+        weight_decay: float,
+        momentum: float,
+        newton_schulz_steps: int,
+        adamw_lr: float,
+        betas: tuple[float, float],
+        eps: float,
+    ) -> None:
+        groups: list[dict[str, Any]] = [
+            {
+                "params": matrices,
+                "lr": lr,
+                "weight_decay": weight_decay,
+                "momentum": momentum,
+                "newton_schulz_steps": newton_schulz_steps,
+            },
+            {"params": rest, "lr": adamw_lr, "fused": True},
+        ]
+        super().__init__([group for group in groups if group["params"]], {})
+        self._adamw = AdamW(rest, lr=adamw_lr, betas=betas, eps=eps, weight_decay=0.0, fused=True) if rest else None
+        self._share_state_of_adamw()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Move all weights once, and return what the closure returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if "momentum" in group:
+                self._move_matrices(group)
+        if self._adamw is not None:
+            self._adamw.param_groups[0]["lr"] = self.param_groups[-1]["lr"]
+            self._adamw.step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._share_state_of_adamw()
+
+    def _share_state_of_adamw(self) -> None:
+        """Keep one state for both, so that state_dict() holds AdamW's moments too."""
+        if self._adamw is not None:
+            self._adamw.state = self.state
+
+    def _move_matrices(self, group: dict[str, Any]) -> None:
+        by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                by_shape.setdefault(parameter.shape, []).append(parameter)
+        for shape, parameters in by_shape.items():
+            updates = []
+            for parameter in parameters:
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"]
+                momentum.lerp_(parameter.grad, 1 - group["momentum"])
+                updates.append(parameter.grad.lerp(momentum, group["momentum"]).flatten(1))
+            orthogonal = orthogonalize(torch.stack(updates), group["newton_schulz_steps"])
+            rows, columns = orthogonal.shape[-2:]
+            scale = group["lr"] * max(1.0, rows / columns) ** 0.5
+            for parameter, update in zip(parameters, orthogonal, strict=True):
+                if group["weight_decay"]:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.sub_(update.view(shape), alpha=scale)
+
+
+def orthogonalize(matrices_NRC: Tensor, steps: int) -> Tensor:
+    """Return matrices with about the same singular vectors and all singular values near 1.
+
+    Shape: (N, R, C) -> (N, R, C).
+    """
+    a, b, c = COEFFICIENTS
+    is_tall = matrices_NRC.shape[-2] > matrices_NRC.shape[-1]
+    x = (matrices_NRC.mT if is_tall else matrices_NRC).bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return (x.mT if is_tall else x).to(matrices_NRC.dtype)

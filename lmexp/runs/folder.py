@@ -1,0 +1,221 @@
+"""One run folder: its files, its lock, its heartbeat (design section 3).
+
+run.json is replaced as a whole, metrics.jsonl is appended to line by line; both survive kill -9 at any moment.
+"""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from lmexp.config.store import from_yaml, to_yaml
+from lmexp.config.train import TrainConfig
+from lmexp.errors import RunError, StorageError
+
+HEARTBEAT_SECONDS = 10.0
+
+
+class RunFolder:
+    """A run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writing = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def tokenizer(self) -> Path:
+        """File of the tokenizer."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def config(self) -> TrainConfig:
+        """The resolved config."""
+        return from_yaml(self.path / "config.yaml")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of run.json, {} when there is none.
+
+        Raises:
+            RunError: run.json cannot be read.
+        """
+        path = self.path / "run.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read ({error})") from None
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last line that a crash cut off is left out."""
+        return _read_lines(self.path / "metrics.jsonl")
+
+    @property
+    def samples(self) -> list[dict[str, Any]]:
+        """The texts generated along the way."""
+        return _read_lines(self.path / "samples.jsonl")
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a process holds the lock now."""
+        try:
+            with self.lock():
+                return False
+        except RunError:
+            return True
+
+    def create(self, config: TrainConfig) -> None:
+        """Make the folder and write the config.
+
+        Raises:
+            StorageError: the disk is full or read-only.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            replace_file(self.path / "config.yaml", to_yaml(config))
+        except OSError as error:
+            raise storage_error(error, self.path) from None
+
+    def update(self, **changes: Any) -> None:
+        """Change keys of run.json; `metrics` are added to those that are there.
+
+        Raises:
+            StorageError: the disk is full or read-only.
+        """
+        with self._writing:
+            record = self.record
+            metrics = record.get("metrics", {}) | changes.pop("metrics", {})
+            try:
+                replace_file(self.path / "run.json", json.dumps(record | changes | {"metrics": metrics}, indent=1))
+            except OSError as error:
+                raise storage_error(error, self.path) from None
+
+    def append(self, name: str, row: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl or samples.jsonl; a disk that is full loses the line, not the run."""
+        try:
+            with open(self.path / name, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        except OSError as error:
+            self.warn(f"{name}: a line could not be written ({error.strerror})")
+
+    def cut_back(self, step: int) -> None:
+        """Take out what was written after a step: it will be written again."""
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            rows = _read_lines(self.path / name)
+            if (self.path / name).is_file():
+                lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows if row["step"] <= step]
+                replace_file(self.path / name, "".join(lines))
+
+    def warn(self, message: str) -> None:
+        """Keep a warning in log.txt, as far as the disk allows."""
+        try:
+            with open(self.path / "log.txt", "a", encoding="utf-8") as file:
+                file.write(f"{now()} warning: {message}\n")
+        except OSError:
+            pass
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            RunError: another process holds it; says which.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / "run.lock", "a+", encoding="utf-8")  # noqa: SIM115 - open for as long as it is held
+        except OSError as error:
+            raise storage_error(error, self.path) from None
+        with file:
+            if not _try_lock(file):
+                file.seek(0)
+                raise RunError(f"{self.path} is being trained by {file.read().strip() or 'another process'}")
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {now()}")
+            file.flush()
+            yield
+
+    @contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        """Keep the time in run.json fresh, so that a reader knows a dead run."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(HEARTBEAT_SECONDS):
+                try:
+                    self.update(heartbeat=now())
+                except (StorageError, RunError) as error:
+                    self.warn(str(error))
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, sees the old one or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """Return what to tell a person about a disk that cannot be written."""
+    return StorageError(f"{error.filename or path}: {error.strerror or error}; free some space or choose another output_dir")
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows: a second start is not noticed there
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,271 @@
+"""The one training step, and all that makes it repeatable.
+
+Random state is set from (seed, micro-step, rank) before every micro-step, `batches_seen` is our own counter, and an
+LSTM's carried state travels in the checkpoint stream by stream; so a run that was stopped goes on bit by bit as if it
+had not been (design rule 3). Metrics are summed on the device and written every so many steps: Lightning's own
+`self.log` on every step would cost more than the rest of the platform together.
+"""
+
+import hashlib
+import math
+import time
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from lmexp.config.schema import build
+from lmexp.config.task import TaskConfig
+from lmexp.config.train import TrainConfig
+from lmexp.data.batches import Batch
+from lmexp.data.corpus import Corpus
+from lmexp.errors import NumericsError
+from lmexp.metrics import bits_per_byte, perplexity
+from lmexp.models.state import LanguageModel, LSTMState
+from lmexp.optim.schedules import Schedule
+
+Metrics = dict[str, float]
+
+
+class Task(LightningModule):
+    """A model, its optimizer, and how both are trained; subclasses say what the loss is."""
+
+    def __init__(
+        self, config: TaskConfig, *, train_config: TrainConfig, model: LanguageModel, corpus: Corpus, max_steps: int
+    ) -> None:
+        super().__init__()
+        config = self.config = train_config
+        self.model, self.corpus = model, corpus
+        self.max_steps, self.accumulate = max_steps, config.trainer.accumulate
+        self.tokens_per_step = config.data.batch_size * config.data.context_length * self.accumulate
+        self.flops_per_token = model.flops_per_token(config.data.context_length)
+        self.schedule: Schedule = build(
+            config.schedule, max_steps=max_steps, tokens_per_step=self.tokens_per_step
+        )
+        self.batches_seen = 0
+        self.last_metrics: Metrics = {}
+        self._log_every = config.trainer.log_every_steps
+        self._loss_sum = torch.zeros(())
+        self._losses_summed = 0
+        self._gradient_norm: Tensor | None = None
+        self._stopwatch = Stopwatch()
+        self._carried: dict[int, LSTMState] = {}
+        self._evaluation = Evaluation()
+
+    def loss(self, batch: Batch, carried: Any) -> tuple[Tensor, int, Any]:
+        """Return (sum of losses, number of targets, state to carry to the next batch of these rows)."""
+        raise NotImplementedError
+
+    def evaluate(self, batch: Batch, carried: Any) -> tuple[Tensor, Tensor, Any]:
+        """Return (sum of losses, number of targets, state to carry) without gradients."""
+        raise NotImplementedError
+
+    @property
+    def steps_done(self) -> int:
+        """Whole optimizer steps."""
+        return self.batches_seen // self.accumulate
+
+    @property
+    def is_between_steps(self) -> bool:
+        """Whether no optimizer step is half accumulated."""
+        return self.batches_seen % self.accumulate == 0
+
+    # -- the training step ------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build(self.config.optimizer, model=self.model)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        self._loss_sum = self._loss_sum.to(self.device)
+        self._stopwatch.start()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        assert batch["micro_step"] == batch_idx == self.batches_seen, "the loader and the loop disagree about the batch"
+        seed_everything(self.config.seed, batch_idx, self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        slot = batch_idx % self.accumulate
+        loss_sum, num_targets, carried = self.loss(batch, self._carried.get(slot))
+        if "resets_B" in batch:
+            self._carried[slot] = carried.detach()
+        loss = loss_sum / num_targets
+        self._loss_sum += loss.detach()
+        self._losses_summed += 1
+        return loss
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip to trainer.gradient_clip_norm and remember the norm for the steps that are logged."""
+        limit = self.config.trainer.gradient_clip_norm
+        is_logged = self.config.callbacks.log_gradient_norm and (self.steps_done + 1) % self._log_every == 0
+        if limit is not None or is_logged:
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf)
+            self._gradient_norm = norm if is_logged else None
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.batches_seen += 1
+        if self.is_between_steps and self.steps_done % self._log_every == 0:
+            self._log_training()
+
+    def _log_training(self) -> None:
+        loss = self._mean_over_ranks(self._loss_sum / self._losses_summed)
+        self.require_finite(loss)
+        seconds = max(self._stopwatch.restart(), 1e-9)
+        metrics = {
+            "train/loss_nats": loss,
+            "train/tokens_per_second": self._losses_summed * self.tokens_per_step / self.accumulate / seconds,
+        }
+        if self.config.callbacks.log_learning_rate:
+            metrics["train/learning_rate"] = self.config.optimizer.learning_rate * self.schedule(self.steps_done - 1)
+        if self._gradient_norm is not None:
+            metrics["train/gradient_norm"] = self._gradient_norm.item()
+        self._loss_sum.zero_()
+        self._losses_summed = 0
+        self.record(metrics)
+
+    def require_finite(self, loss: float | None = None) -> None:
+        """Raise when the loss is no longer a number.
+
+        Raises:
+            NumericsError: saying at which step.
+        """
+        value = self._loss_sum.item() if loss is None else loss
+        if not math.isfinite(value):
+            raise NumericsError(
+                f"the training loss is {value} at step {self.steps_done}; a lower optimizer.learning_rate, a longer "
+                "schedule warm-up or trainer.gradient_clip_norm usually helps"
+            )
+
+    def record(self, metrics: Metrics) -> None:
+        """Hand metrics to the run folder and its mirrors."""
+        self.last_metrics = self.last_metrics | metrics
+        tokens = self.steps_done * self.tokens_per_step
+        for logger in self.loggers:
+            logger.log_metrics({**metrics, "tokens": tokens}, step=self.steps_done)
+
+    # -- evaluation -------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self._stopwatch.pause()
+        self._evaluation = Evaluation()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluation.add(*self.evaluate(batch, self._evaluation.carried))
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish_evaluation("val")
+        self._stopwatch.start()
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+
+    def on_test_epoch_end(self) -> None:
+        self._finish_evaluation("test")
+
+    def _finish_evaluation(self, split: str) -> None:
+        totals = torch.stack((self._evaluation.loss_sum, self._evaluation.num_targets)).to(self.device)
+        loss_sum, num_targets = self.trainer.strategy.reduce(totals, reduce_op="sum").tolist()
+        metrics = {
+            f"{split}/loss_nats": loss_sum / num_targets,
+            f"{split}/bits_per_byte": bits_per_byte(loss_sum, num_bytes=self.corpus.splits[split].bytes),
+            f"{split}/perplexity": perplexity(loss_sum / num_targets),
+        }
+        self.record(metrics)
+        self.log_dict(metrics, logger=False)  # for callbacks that watch a metric
+
+    # -- what a checkpoint holds beside weights and optimizer ---------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add our own counters; every rank comes here, so ranks can be gathered."""
+        checkpoint["lmexp"] = {
+            "batches_seen": self.batches_seen,
+            "losses_summed": self._losses_summed,
+            "loss_sums_of_ranks": self._gather(self._loss_sum[None]).flatten(),
+            "seconds": self._stopwatch.total,
+        }
+        if self._carried:
+            slots = [torch.stack((s.hidden_LBC, s.cell_LBC)) for _, s in sorted(self._carried.items())]
+            gathered = self._gather(torch.stack(slots))  # rank, slot, (h c), layer, row, hidden
+            checkpoint["lmexp"]["carried"] = torch.cat(list(gathered), dim=-2)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["lmexp"]
+        self.batches_seen = state["batches_seen"]
+        self._losses_summed = state["losses_summed"]
+        self._stopwatch.total = state["seconds"]
+        sums = state["loss_sums_of_ranks"]
+        world_size = self.trainer.world_size
+        self._loss_sum = (sums[self.global_rank] if len(sums) == world_size else sums.mean()).clone()
+        if "carried" in state:
+            rows = state["carried"].shape[-2] // world_size
+            mine = state["carried"][..., self.global_rank * rows : (self.global_rank + 1) * rows, :]
+            self._carried = {
+                slot: LSTMState(part[0].to(self.device).contiguous(), part[1].to(self.device).contiguous())
+                for slot, part in enumerate(mine)
+            }
+
+    @property
+    def seconds_trained(self) -> float:
+        """Seconds in training steps, over all starts of the run."""
+        return self._stopwatch.total
+
+    def _gather(self, tensor: Tensor) -> Tensor:
+        return self.all_gather(tensor) if self.trainer.world_size > 1 else tensor[None]
+
+    def _mean_over_ranks(self, value: Tensor) -> float:
+        return self.trainer.strategy.reduce(value, reduce_op="mean").item()
+
+
+class Evaluation:
+    """Sums over a split."""
+
+    def __init__(self) -> None:
+        self.loss_sum = torch.zeros((), dtype=torch.float64)
+        self.num_targets = torch.zeros((), dtype=torch.float64)
+        self.carried: Any = None
+
+    def add(self, loss_sum: Tensor, num_targets: Tensor, carried: Any) -> None:
+        """Add a batch."""
+        self.loss_sum = self.loss_sum + loss_sum.double()
+        self.num_targets = self.num_targets + num_targets
+        self.carried = carried
+
+
+class Stopwatch:
+    """Time spent in training steps, without validation and checkpoints."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._since_restart = 0.0
+        self._started: float | None = None
+
+    def start(self) -> None:
+        """Let it run."""
+        if self._started is None:
+            self._started = time.perf_counter()
+
+    def pause(self) -> None:
+        """Stop it."""
+        if self._started is not None:
+            elapsed = time.perf_counter() - self._started
+            self.total += elapsed
+            self._since_restart += elapsed
+            self._started = None
+
+    def restart(self) -> float:
+        """Return the seconds since the last restart, and begin again."""
+        self.pause()
+        seconds, self._since_restart = self._since_restart, 0.0
+        self.start()
+        return seconds
+
+
+def seed_everything(*numbers: int) -> None:
+    """Set torch's random state from numbers; a hash, for neighbouring sums would collide."""
+    text = ",".join(map(str, numbers)).encode()
+    seed = int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big")
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed(seed)

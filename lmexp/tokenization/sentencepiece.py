@@ -1,0 +1,108 @@
+"""SentencePiece, set up so that decode(encode(text)) == text for every UTF-8 text.
+
+No normalisation (unless asked for), no dummy prefix, no white-space removal, bytes for what has no piece. One character
+needs help: SentencePiece writes spaces as U+2581, so a real U+2581 is spelled in bytes here. The pieces are learned from
+chunks of the text and not from its lines, so newlines and indentation become pieces like any other.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import sentencepiece
+from numpy.typing import NDArray
+
+from lmexp.config.tokenizer import SentencePieceConfig
+from lmexp.errors import DataError
+from lmexp.tokenization.base import Tokenizer, text_to_bytes
+
+UNKNOWN_ID, END_ID, FIRST_BYTE_ID = 0, 1, 2
+SPACE_MARK = "\u2581"
+RESERVED = re.compile("[\0\t\u2585]")
+CHUNK_CHARACTERS = 2000
+
+
+class SentencePiece(Tokenizer):
+    """A SentencePiece model (bpe or unigram) whose bytes `learned` holds in base64."""
+
+    end_of_document_id = END_ID
+
+    def __init__(self, config: SentencePieceConfig, *, learned: str) -> None:
+        super().__init__(config, learned=learned)
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_proto=base64.b64decode(learned))
+        except (RuntimeError, ValueError) as error:
+            raise DataError(f"not a SentencePiece model: {error}") from None
+        self.vocab_size = self._model.vocab_size()
+
+    @staticmethod
+    def learn(config: SentencePieceConfig, texts: Iterable[str]) -> str:
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=_training_chunks(texts, config.max_training_characters),
+                model_writer=model,
+                model_type=config.name,
+                vocab_size=config.vocab_size,
+                character_coverage=config.character_coverage,
+                normalization_rule_name=config.normalization.name,
+                byte_fallback=True,
+                add_dummy_prefix=False,
+                remove_extra_whitespaces=False,
+                allow_whitespace_only_pieces=True,
+                max_sentence_length=CHUNK_CHARACTERS * 8,
+                unk_id=UNKNOWN_ID,
+                eos_id=END_ID,
+                bos_id=-1,
+                pad_id=-1,
+                num_threads=4,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise DataError(_explain(str(error), config.vocab_size)) from None
+        return base64.b64encode(model.getvalue()).decode()
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        text_to_bytes(text)  # refuses what is not Unicode
+        ids: list[int] = []
+        for number, part in enumerate(text.split(SPACE_MARK)):
+            if number:
+                ids += [FIRST_BYTE_ID + byte for byte in SPACE_MARK.encode()]
+            ids += self._model.encode(part)
+        return np.array(ids, dtype=np.int64)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._model.decode([int(i) for i in ids if i not in (UNKNOWN_ID, END_ID)])
+
+
+def _training_chunks(texts: Iterable[str], max_characters: int) -> Iterator[str]:
+    """Yield chunks cut at white space; of long texts every n-th, so that the whole is seen evenly."""
+    chunks = [chunk for text in texts for chunk in _cut(text)]
+    stride = max(1, -(-sum(map(len, chunks)) // max_characters))
+    for chunk in chunks[::stride]:
+        yield RESERVED.sub(" ", chunk)
+
+
+def _cut(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        end = start + CHUNK_CHARACTERS
+        if end < len(text):
+            space = max(text.rfind(" ", start + 1, end), text.rfind("\n", start + 1, end))
+            end = space if space > start else end
+        yield text[start:end]
+        start = end
+
+
+def _explain(error: str, vocab_size: int) -> str:
+    largest = re.search(r"<= (\d+)", error)
+    if largest:
+        return f"tokenizer.vocab_size={vocab_size}: the text gives at most {largest[1]} tokens; set it to {largest[1]} or less"
+    smallest = re.search(r"\d+ vs (\d+)", error)
+    if smallest:
+        return f"tokenizer.vocab_size={vocab_size}: the characters of this text alone need {smallest[1]}; set it higher"
+    if "is empty" in error or "sentences_" in error:
+        return "the training split has no text to learn a tokenizer from"
+    return f"SentencePiece cannot learn from this text: {error}"

@@ -1,0 +1,86 @@
+"""A split of a corpus as one file of ids, with the start of every document beside it.
+
+`train.bin` holds the ids as uint16, or uint32 for vocabularies above 65,536; `train.documents.npy` the positions at
+which documents begin. Both are memory-mapped, so a split may be larger than memory.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmexp.errors import StorageError
+from lmexp.tokenization.base import Tokenizer
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """How large a split is."""
+
+    tokens: int
+    documents: int
+    bytes: int
+    """Bytes of the text as UTF-8, with the separators that end-of-document tokens stand for."""
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """The ids of a split, memory-mapped."""
+
+    ids: NDArray[np.unsignedinteger]
+    document_starts: NDArray[np.int64]
+    counts: SplitCounts
+
+
+def write(
+    folder: Path,
+    split: str,
+    texts: Iterable[str],
+    tokenizer: Tokenizer,
+    *,
+    end_of_document: bool,
+    separator_bytes: int = 0,
+) -> SplitCounts:
+    """Tokenize documents into files in a folder and return their counts."""
+    starts, num_tokens, num_bytes = [], 0, 0
+    with open(folder / f"{split}.bin", "wb") as file:
+        for text in texts:
+            ids = tokenizer.encode(text).astype(_dtype(tokenizer.vocab_size))
+            if end_of_document:
+                ids = np.append(ids, ids.dtype.type(tokenizer.end_of_document_id))
+            file.write(ids.tobytes())
+            starts.append(num_tokens)
+            num_tokens += len(ids)
+            num_bytes += len(text.encode()) + separator_bytes
+    np.save(folder / f"{split}.documents.npy", np.array(starts, dtype=np.int64))
+    return SplitCounts(tokens=num_tokens, documents=len(starts), bytes=num_bytes)
+
+
+def read(folder: Path, split: str, counts: SplitCounts, vocab_size: int) -> TokenFile:
+    """Return the files that `write` wrote, memory-mapped.
+
+    Raises:
+        StorageError: a file is missing or is not as long as it was.
+    """
+    path, dtype = folder / f"{split}.bin", np.dtype(_dtype(vocab_size))
+    try:
+        size = path.stat().st_size
+        starts = np.load(folder / f"{split}.documents.npy", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{folder}: the tokenized text is damaged ({error}); delete the folder to make it anew") from None
+    if size != counts.tokens * dtype.itemsize or len(starts) != counts.documents:
+        raise StorageError(f"{path} is not as long as it was written; delete the folder {folder} to make it anew")
+    ids = np.memmap(path, dtype=dtype, mode="r") if counts.tokens else np.empty(0, dtype)
+    return TokenFile(ids=ids, document_starts=starts, counts=counts)
+
+
+def as_dict(counts: SplitCounts) -> dict[str, int]:
+    """Return the counts for a manifest."""
+    return dataclasses.asdict(counts)
+
+
+def _dtype(vocab_size: int) -> type[np.unsignedinteger]:
+    return np.uint16 if vocab_size <= 2**16 else np.uint32

@@ -1,0 +1,27 @@
+"""`python -m lmexp.training RUN`: train what a run folder says, in this process (one rank of DDP, a trial of a sweep)."""
+
+import sys
+from pathlib import Path
+
+from lmexp.config.plugins import load_plugins
+from lmexp.errors import LmexpError
+from lmexp.runs import RunFolder
+
+
+def main() -> int:
+    """Train and return the exit code."""
+    run = RunFolder(Path(sys.argv[1]))
+    load_plugins(run.record.get("plugins", []))
+    from lmexp.training.loop import train_from_folder
+
+    try:
+        train_from_folder(run)
+    except LmexpError as error:
+        return error.exit_code
+    except Exception:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

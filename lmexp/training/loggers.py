@@ -1,0 +1,152 @@
+"""Where metrics go. The run folder is the truth; W&B and TensorBoard are mirrors that can fail without harm.
+
+Everything W&B does happens in a thread of its own, fed by a queue: a server that does not answer or a helper process
+that dies slows no step and stops no run.
+"""
+
+import os
+import queue
+import threading
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+
+from lmexp.config.logger import LoggerConfig, TensorBoardConfig, WandbConfig
+from lmexp.config.store import identity_hash, to_dict
+from lmexp.config.train import TrainConfig
+from lmexp.errors import MissingPackageError
+from lmexp.runs import RunFolder
+
+FINISH_SECONDS = 30.0
+Row = dict[str, Any]
+
+
+class RunLogger(Logger):
+    """metrics.jsonl, and the newest evaluation in run.json."""
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__()
+        self.run = run
+
+    @property
+    def name(self) -> str:
+        return "run"
+
+    @property
+    def version(self) -> str:
+        return self.run.path.name
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row = {"step": step, **metrics}
+        self.run.append("metrics.jsonl", row)
+        evaluated = {key: value for key, value in metrics.items() if key.startswith(("val/", "test/"))}
+        if evaluated:
+            self.run.update(metrics=evaluated, step=step, tokens=metrics["tokens"])
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Do nothing: config.yaml is there before training starts."""
+
+
+class WandbMirror(Logger):
+    """W&B, from a thread."""
+
+    def __init__(self, config: WandbConfig, *, run: RunFolder, train_config: TrainConfig) -> None:
+        super().__init__()
+        self.config, self.run, self.train_config = config, run, train_config
+        self._queue: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+        self._thread.start()
+
+    @property
+    def name(self) -> str:
+        return self.config.project or self.train_config.project
+
+    @property
+    def version(self) -> str:
+        return str(self.run.record.get("id"))
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self._queue.put(("log", {"step": step, **metrics}))
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Do nothing: the whole config is given at the start."""
+
+    def log_samples(self, rows: list[Row]) -> None:
+        """Add rows to the table of samples."""
+        self._queue.put(("samples", rows))
+
+    def close(self, exit_code: int) -> None:
+        """End the W&B run, within a time limit."""
+        self._queue.put(("finish", exit_code))
+        self._thread.join(FINISH_SECONDS)
+        if self._thread.is_alive():
+            self.run.warn(f"W&B did not finish in {FINISH_SECONDS:.0f} seconds; `wandb sync` can upload the run later")
+
+    def _work(self) -> None:
+        try:
+            self._mirror()
+        except Exception as error:  # whatever W&B raises, the run goes on
+            self.run.warn(f"W&B stopped: {type(error).__name__}: {error}; metrics.jsonl has everything")
+
+    def _mirror(self) -> None:
+        from dotenv import load_dotenv
+
+        load_dotenv(Path.cwd() / ".env")
+        import wandb
+
+        samples: list[Row] = []
+        mirror = wandb.init(**self._arguments(wandb))
+        mirror.define_metric("step")
+        mirror.define_metric("tokens")
+        mirror.define_metric("*", step_metric="step")
+        while True:
+            kind, value = self._queue.get()
+            if kind == "finish":
+                mirror.finish(exit_code=value)
+                return
+            if kind == "log":
+                mirror.log(value)
+            else:
+                samples += value
+                columns = ["step", "prompt", "text"]
+                table = wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in samples])
+                mirror.log({"samples": table, "step": value[-1]["step"]} if value else {})
+
+    def _arguments(self, wandb: Any) -> dict[str, Any]:
+        config = self.config
+        mode = config.mode.name if config.mode else os.environ.get("WANDB_MODE", "offline")
+        seedless = to_dict(self.train_config, identity_only=True)
+        return {
+            "mode": mode,
+            "dir": str(self.run.path),
+            "id": self.version,
+            "resume": "allow" if mode == "online" else None,
+            "project": config.project or os.environ.get("WANDB_PROJECT") or self.train_config.project,
+            "entity": config.entity,
+            "name": self.run.path.name,
+            "group": config.run_group or f"{self.train_config.display_name}-{_hash_without_seed(self.train_config)}",
+            "tags": config.tags,
+            "notes": config.notes,
+            "config": to_dict(self.train_config) | {"seed": seedless["seed"]},
+            "settings": wandb.Settings(console="off", x_disable_machine_info=True, disable_git=True, silent=True),
+        }
+
+
+def build_tensorboard(config: TensorBoardConfig, *, run: RunFolder, train_config: TrainConfig) -> Logger:
+    """Return Lightning's TensorBoard logger, writing to the run folder."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise MissingPackageError("tensorboard", "tensorboard") from None
+    return TensorBoardLogger(save_dir=str(run.path), name="tensorboard", version="")
+
+
+def build_no_logger(config: LoggerConfig, *, run: RunFolder, train_config: TrainConfig) -> None:
+    """Return nothing: the run folder has everything."""
+
+
+def _hash_without_seed(config: TrainConfig) -> str:
+    import dataclasses
+
+    return identity_hash(dataclasses.replace(config, seed=0))[:6]

@@ -1,0 +1,203 @@
+"""Train from a run folder: the five builds, and the outcome written back (design rule 6)."""
+
+import logging
+import math
+import os
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+
+from lmexp import checkpoints
+from lmexp.checkpoints import FolderCheckpointIO
+from lmexp.config.schema import build
+from lmexp.config.train import TrainConfig
+from lmexp.data.batches import training_batches
+from lmexp.data.corpus import Corpus, prepare
+from lmexp.data.datamodule import TextDataModule
+from lmexp.errors import LmexpError, RunError, Stopped
+from lmexp.runs import RunFolder
+from lmexp.runs.folder import now
+from lmexp.tasks.base import Task, seed_everything
+from lmexp.training.loggers import RunLogger, WandbMirror
+from lmexp.training.progress import Progress
+from lmexp.training.signals import StopSignals
+
+
+def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
+    """Train the run in a folder to its end, from its newest checkpoint if it has one.
+
+    Raises:
+        LmexpError: as the outcome is; it is also in run.json.
+    """
+    config = run.config
+    rank = int(os.environ.get("RANK", "0"))
+    with run.lock() if rank == 0 else nullcontext(), _outcome(run, rank) as mirrors:
+        corpus = corpus or prepare(config.data, config.tokenizer)
+        _require_same_text(run, corpus)
+        if config.trainer.num_threads:
+            torch.set_num_threads(config.trainer.num_threads)
+        max_steps = count_steps(config, corpus)
+
+        seed_everything(config.seed)
+        model = build(
+            config.model, vocab_size=corpus.tokenizer.vocab_size, context_length=config.data.context_length
+        )
+        task: Task = build(config.task, train_config=config, model=model, corpus=corpus, max_steps=max_steps)
+        data = TextDataModule(
+            config.data, corpus, seed=config.seed, accumulate=config.trainer.accumulate, max_steps=max_steps
+        )
+        loggers = _loggers(run, config, rank)
+        mirrors += [logger for logger in loggers if isinstance(logger, WandbMirror)]
+        with _signals() as signals:
+            trainer = _trainer(run, config, max_steps, loggers, signals)
+            _train(run, config, trainer, task, data)
+
+
+def count_steps(config: TrainConfig, corpus: Corpus) -> int:
+    """Return the optimizer steps of a run; epochs are translated with the size of the training split."""
+    if config.trainer.max_epochs is None:
+        return config.trainer.max_steps
+    accumulate = config.trainer.accumulate
+    batches = training_batches(corpus.open("train"), config.data, seed=config.seed, accumulate=accumulate)
+    return max(1, math.ceil(config.trainer.max_epochs * batches.batches_per_epoch / accumulate))
+
+
+def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, data: TextDataModule) -> None:
+    checkpoint = checkpoints.newest_intact(run.checkpoints) if run.checkpoints.is_dir() else None
+    is_first_rank = trainer.global_rank == 0
+    if is_first_rank:
+        checkpoints.remove_leftovers(run.checkpoints)
+        step = checkpoints.step_of(checkpoint) if checkpoint else 0
+        run.cut_back(step)
+        run.update(
+            step=step,
+            max_steps=task.max_steps,
+            device=_device_name(trainer),
+            world_size=trainer.world_size,
+            num_threads=torch.get_num_threads(),
+            parameters=task.model.num_parameters(),
+        )
+    if config.trainer.compile:
+        task.model.compile()
+    trainer.fit(task, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+    measured = {key for row in run.metrics if row["step"] == task.steps_done for key in row}
+    if "val/loss_nats" not in measured and data.corpus.splits["val"].tokens > 1:
+        trainer.validate(task, data, verbose=False)
+    if "test/loss_nats" not in measured and data.corpus.splits["test"].tokens > 1:
+        trainer.test(task, data, verbose=False)
+    if is_first_rank:
+        tokens = task.steps_done * task.tokens_per_step
+        speed = {"train/tokens_per_second": tokens / task.seconds_trained} if task.seconds_trained else {}
+        last_loss = {k: v for k, v in task.last_metrics.items() if k == "train/loss_nats"}
+        run.update(
+            step=task.steps_done,
+            tokens=tokens,
+            flops=task.flops_per_token * tokens,
+            seconds_trained=task.seconds_trained,
+            metrics=speed | last_loss,
+        )
+
+
+def _trainer(
+    run: RunFolder, config: TrainConfig, max_steps: int, loggers: list[Any], signals: StopSignals
+) -> Trainer:
+    checkpoint_io = FolderCheckpointIO()
+    callbacks = build(
+        config.callbacks,
+        run=run,
+        checkpoint_every_steps=config.trainer.checkpoint_every_steps,
+        signals=signals,
+        checkpoint_io=checkpoint_io,
+    )
+    if config.trainer.progress_bar:
+        callbacks.insert(0, Progress())
+    return build(
+        config.trainer,
+        folder=run.path,
+        max_steps=max_steps,
+        callbacks=callbacks,
+        loggers=loggers,
+        checkpoint_io=checkpoint_io,
+    )
+
+
+def _loggers(run: RunFolder, config: TrainConfig, rank: int) -> list[Any]:
+    if rank != 0:
+        return []
+    mirror = build(config.logger, run=run, train_config=config)
+    return [RunLogger(run)] + ([mirror] if mirror else [])
+
+
+def _require_same_text(run: RunFolder, corpus: Corpus) -> None:
+    record = run.record
+    for key, found in (("data_fingerprint", corpus.fingerprint), ("tokenizer_hash", corpus.tokenizer.hash)):
+        if record.get(key) != found:
+            what = "text" if key == "data_fingerprint" else "tokenizer"
+            raise RunError(f"{run.path}: the {what} has changed since the run began ({record.get(key)} then, {found} now)")
+
+
+def _device_name(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+@contextmanager
+def _signals() -> Iterator[StopSignals]:
+    signals = StopSignals()
+    signals.install()
+    try:
+        yield signals
+    finally:
+        signals.restore()
+
+
+@contextmanager
+def _outcome(run: RunFolder, rank: int) -> Iterator[list[WandbMirror]]:
+    """Write how a run ended to its folder, and close the mirrors with the same exit code."""
+    mirrors: list[WandbMirror] = []
+    status, error, exit_code = "done", None, 0
+    try:
+        with run.heartbeat() if rank == 0 else nullcontext(), _quiet_libraries(run):
+            yield mirrors
+    except Stopped as stopped:
+        status, error, exit_code = "stopped", str(stopped), stopped.exit_code
+        raise
+    except LmexpError as failure:
+        status, error, exit_code = "failed", str(failure), failure.exit_code
+        raise
+    except KeyboardInterrupt:
+        status, error, exit_code = "stopped", "stopped at once, without a checkpoint", 130
+        raise
+    except BaseException as bug:
+        status, error, exit_code = "failed", f"{type(bug).__name__}: {bug}", 1
+        name = "traceback.txt" if rank == 0 else f"traceback-rank{rank}.txt"
+        (run.path / name).write_text(traceback.format_exc(), encoding="utf-8")
+        raise
+    finally:
+        for mirror in mirrors:
+            mirror.close(exit_code)
+        if rank == 0:
+            run.update(status=status, error=error, exit_code=exit_code, ended=now(), heartbeat=now())
+
+
+@contextmanager
+def _quiet_libraries(run: RunFolder) -> Iterator[None]:
+    """Send what Lightning and torch say to log.txt: the terminal belongs to the run."""
+    handler = logging.FileHandler(run.path / "log.txt", encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+        handler.close()

@@ -1,0 +1,230 @@
+"""Find or make the folder of a run, and start training from it. Nothing here imports torch.
+
+The same experiment has the same folder: done is shown, cut off is resumed, failed is tried again when asked.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from lmexp.config.store import identity_hash, to_yaml
+from lmexp.config.train import TrainConfig
+from lmexp.config.trainer import count_gpus
+from lmexp.data.corpus import Corpus, check_length, prepare
+from lmexp.errors import ConfigError, DistributedError, LmexpError, RunError, Stopped, StorageError
+from lmexp.runs import RunFolder
+from lmexp.runs.folder import now
+from lmexp.runs.listing import status_of
+from lmexp.runs.provenance import provenance, source_hash
+
+KEYWORDS = ("auto", "force", "never")
+
+
+class Decision(Enum):
+    """What to do with the folder."""
+
+    show = "show"
+    begin = "begin"
+    go_on = "go on"
+
+
+def train(
+    config: TrainConfig,
+    *,
+    command: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+    own_process: bool = False,
+) -> RunFolder:
+    """Train what a config says, or show it when it is there, and return its folder.
+
+    With more than one device, or `own_process`, training runs in processes of its own.
+
+    Raises:
+        LmexpError: with the exit code that the outcome has.
+    """
+    corpus = prepare(config.data, config.tokenizer)
+    check_length(corpus, config.data)
+    run, decision = open_run(config, corpus, plugins, say)
+    if decision is Decision.show:
+        return run
+    with run.lock():
+        if decision is Decision.begin:
+            _begin(run, config, corpus)
+        run.create(config)
+        run.update(command=list(command), heartbeat=now(), status="running", **provenance(plugins))
+    devices = config.trainer.devices or count_gpus()
+    if devices > 1 or own_process:
+        _train_in_children(run, devices)
+    else:
+        from lmexp.training.loop import train_from_folder
+
+        train_from_folder(run, corpus)
+    return run
+
+
+def open_run(
+    config: TrainConfig, corpus: Corpus, plugins: Sequence[str], say: Callable[[str], None]
+) -> tuple[RunFolder, Decision]:
+    """Return the folder of an experiment and what to do with it.
+
+    Raises:
+        RunError: it is busy, failed, or of other code, and the config does not say what to do then.
+    """
+    parent = None if config.resume in KEYWORDS else _finished_parent(config)
+    identity: dict[str, Any] = {"fingerprint": corpus.fingerprint}
+    if parent is not None:
+        identity["parent"] = parent.record["id"]
+    base = Path(config.output_dir) / config.project / f"{config.display_name}-{identity_hash(config, **identity)}"
+    number = 1
+    while True:
+        run = RunFolder(base if number == 1 else base.with_name(f"{base.name}-{number}"))
+        record = run.record
+        if not record:
+            return run, Decision.begin
+        if config.resume != "never":
+            decision = _decide(run, record, config, source_hash(plugins), identity, say)
+            if decision is not None:
+                return run, decision
+        number += 1
+
+
+def _decide(
+    run: RunFolder,
+    record: dict[str, Any],
+    config: TrainConfig,
+    code: str,
+    identity: dict[str, Any],
+    say: Callable[[str], None],
+) -> Decision | None:
+    """Return what to do with a folder that is there, None to look at the next one."""
+    if identity_hash(run.config, **identity) != identity_hash(config, **identity):
+        raise RunError(f"{run.path} holds another config: its config.yaml was changed; delete or move the folder")
+    if run.is_busy:
+        with run.lock():  # says who
+            pass
+    same_code, status = record.get("source_hash") == code, status_of(record)
+    if status == "done":
+        if same_code:
+            return Decision.show
+        say(f"{run.path} was made by other code; a new folder is made beside it")
+        return None
+    if config.resume == "force" or (same_code and status != "failed"):
+        return Decision.go_on
+    choices = "resume=force goes on from its last checkpoint, resume=never starts again in a new folder"
+    if status == "failed":
+        raise RunError(f"{run.path} failed: {record.get('error', 'see its log.txt')}\n{choices}")
+    raise RunError(f"{run.path} was cut off, and the code has changed since; {choices}")
+
+
+def _finished_parent(config: TrainConfig) -> RunFolder:
+    parent = RunFolder(Path(config.resume))
+    status = status_of(parent.record)
+    if status != "done":
+        raise RunError(f"{parent.path} is {status}; only a finished run can be trained for longer")
+    if parent.record["step"] >= config.trainer.max_steps and config.trainer.max_epochs is None:
+        raise ConfigError(
+            f"trainer.max_steps: {parent.path} has {parent.record['step']} steps already; give a larger number"
+        )
+    return parent
+
+
+def _begin(run: RunFolder, config: TrainConfig, corpus: Corpus) -> None:
+    """Fill a new folder: the tokenizer, and what a run for longer takes over from its parent."""
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        corpus.tokenizer.save(run.tokenizer)
+        parent = None if config.resume in KEYWORDS else RunFolder(Path(config.resume))
+        if parent is not None:
+            _take_over(parent, run)
+    except OSError as error:
+        raise StorageError(f"{error.filename or run.path}: {error.strerror or error}; free some space") from None
+    run.create(config)
+    run.update(
+        id=uuid.uuid4().hex[:8],
+        project=config.project,
+        name=config.display_name,
+        created=now(),
+        seed=config.seed,
+        data_fingerprint=corpus.fingerprint,
+        tokenizer_hash=corpus.tokenizer.hash,
+        parent=None if parent is None else {"id": parent.record["id"], "step": parent.record["step"]},
+    )
+
+
+def _take_over(parent: RunFolder, run: RunFolder) -> None:
+    newest = max(parent.checkpoints.glob("step-*"), key=lambda path: path.name.zfill(20))
+    shutil.copytree(newest, run.checkpoints / newest.name, dirs_exist_ok=True)
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        if (parent.path / name).is_file():
+            shutil.copy(parent.path / name, run.path / name)
+
+
+def _train_in_children(run: RunFolder, devices: int) -> None:
+    """Start one process a device and turn the outcome in run.json into ours.
+
+    Raises:
+        LmexpError: the run failed or was stopped.
+    """
+    target = ["-m", "lmexp.training", str(run.path)]
+    if devices > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(devices)]
+        target = [*launcher, "--max_restarts", "0", *target]
+    hidden = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    child = subprocess.Popen(
+        [sys.executable, *target], env=environment, start_new_session=True, preexec_fn=_die_with_parent
+    )
+    received: list[int] = []
+
+    def forward(number: int, _: Any) -> None:
+        received.append(number)
+        child.send_signal(signal.SIGTERM if number == signal.SIGTERM else signal.SIGINT)
+
+    handlers = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    raise_outcome(run, code)
+
+
+def raise_outcome(run: RunFolder, code: int) -> None:
+    """Raise what run.json says about a training process that has ended; nothing when it is done."""
+    record = run.record
+    status, error = record.get("status"), record.get("error") or "see its log.txt"
+    if status == "done":
+        return
+    if status == "stopped":
+        number = record.get("exit_code", 128 + signal.SIGTERM) - 128
+        raise Stopped(f"stopped; the same command goes on from step {record.get('step', 0)}", number)
+    if status == "failed":
+        failure = LmexpError(error)
+        failure.exit_code = record.get("exit_code", 1)
+        raise failure
+    message = f"a training process died (exit code {code}) without a word; see {run.path / 'log.txt'}"
+    run.update(status="failed", error=message, exit_code=5)
+    raise DistributedError(message)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to stop this process when the one that started it dies."""
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    except (OSError, AttributeError):
+        pass
+
+
+def show_config(config: TrainConfig) -> str:
+    """Return what config.yaml will hold."""
+    return to_yaml(config)
