@@ -192,7 +192,7 @@ def _compose_options(command: str, chosen: list[Override], problems: list[Proble
 
 def _checked(composed: DictConfig, problems: list[Problem]) -> TrainConfig | None:
     strays = list(stray_keys(composed))
-    problems += [_unknown_key(key) for key in strays]
+    problems += [unknown_key(key) for key in strays]
     try:
         missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
         problems += [Problem(key, f"choose one of {', '.join(_groups().get(key, []))}") for key in missing]
@@ -217,7 +217,7 @@ def _explain_value(override: Override, error: BaseException) -> Problem:
     if "in struct" in str(error) or "not in '" in str(error) or override.is_delete():
         if key.startswith("trainer.extra."):
             return Problem(key, f"a key of your own needs a plus sign: +{override.input_line}")
-        return _unknown_key(key)
+        return unknown_key(key)
     return Problem(key, str(error).splitlines()[0])
 
 
@@ -228,7 +228,7 @@ def _explain_file(error: Exception) -> Problem:
     file = f"conf/{where[1]}.yaml" if where else ""
     key = re.search(r"full_key: (\S+)", text)
     if key and " not in '" in text:
-        problem = _unknown_key(key[1])
+        problem = unknown_key(key[1])
         return Problem(file or problem.key, f"{problem.key}: {problem.message}" if file else problem.message)
     lines = [line for line in text.splitlines() if line.strip()]
     detail = next((line for line in lines if not line.startswith("In '")), lines[0] if lines else repr(error))
@@ -239,7 +239,7 @@ def _chosen_class(group: str) -> list[type]:
     return list(OPTIONS.get(group, {}).values())
 
 
-def _unknown_key(key: str) -> Problem:
+def unknown_key(key: str) -> Problem:
     parent, _, leaf = key.rpartition(".")
     known = list(dotted_keys())
     leaves = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}

@@ -3,3 +3,4 @@
 from lmexp.generation.sampling import Sampling as Sampling
 from lmexp.generation.sampling import generate as generate
 from lmexp.generation.sampling import stream as stream
+from lmexp.generation.sampling import write as write

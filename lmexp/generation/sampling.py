@@ -33,6 +33,24 @@ def generate(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: 
     return tokenizer.decode(list(stream(model, tokenizer, prompt, sampling)))
 
 
+def write(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[str]:
+    """Yield the prompt and then the text as it grows, without control characters that a terminal would obey."""
+    yield _printable(prompt)
+    ids: list[int] = []
+    shown = 0
+    for token in stream(model, tokenizer, prompt, sampling):
+        ids.append(token)
+        text = tokenizer.decode(ids)
+        if not text.endswith("\ufffd"):  # a character whose bytes are not all there yet
+            yield _printable(text[shown:])
+            shown = len(text)
+    yield _printable(tokenizer.decode(ids)[shown:])
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
 @torch.no_grad()
 def stream(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[int]:
     """Yield the ids that follow a prompt, one by one, without the one that ends the document.

@@ -77,8 +77,9 @@ class Checkpoints(Callback):
             raise Stopped(f"stopped at step {step}; the same command goes on from there", signal_number)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        value = trainer.callback_metrics.get(self.config.metric)
-        self._measured_at = (pl_module.steps_done, {k: v.item() for k, v in trainer.callback_metrics.items()})
+        measured = {key: value for key, value in pl_module.last_metrics.items() if key.startswith("val/")}
+        value = measured.get(self.config.metric)
+        self._measured_at = (pl_module.steps_done, measured)
         if value is None or not self.config.keep_best or not trainer.is_global_zero:
             is_among_best = False
         else:
@@ -89,7 +90,7 @@ class Checkpoints(Callback):
             values = [checkpoints.read_meta(folder)["metrics"][self.config.metric] for folder in best]
             worst = (max(values) if lowest else min(values)) if values else None
             is_among_best = len(values) < self.config.keep_best or (
-                value.item() < worst if lowest else value.item() > worst
+                value < worst if lowest else value > worst
             )
         self._is_among_best = trainer.strategy.broadcast(is_among_best)
 

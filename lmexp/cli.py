@@ -1,0 +1,187 @@
+"""The door: a command becomes a call of one function, which is imported only then. No torch here."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmexp import __version__
+from lmexp.errors import ConfigError, LmexpError
+
+if TYPE_CHECKING:
+    from lmexp.config import TrainConfig
+
+app = typer.Typer(
+    help="Language-model experiments: a config becomes a run, a run is a folder.",
+    epilog="First: lmexp train. Then: lmexp runs, lmexp generate RUN. What a key means: lmexp explain KEY.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+TRAIN_HELP = """\
+Usage: lmexp train [GROUP=OPTION] [KEY=VALUE] ...
+
+Train a model, or show the run when the same experiment is there already; one that was cut off goes on.
+
+  lmexp train model=lstm trainer.max_steps=500       choose an option, change a key
+  lmexp train -m seed=0,1,2 model=lstm,transformer   a sweep: every combination is a run
+  lmexp train resume=RUN trainer.max_steps=4000      train a finished run for longer
+
+Options
+  -m, --multirun    sweep over values separated by commas
+  --cfg job         print the resolved config and stop
+  --plugin NAME     a .py file or module with options of your own; may come more than once
+  -h, --help        this text
+
+{groups}
+
+Every key and its default: lmexp train --cfg job     What a key means: lmexp explain KEY
+"""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        print(f"lmexp {__version__}")
+        raise typer.Exit
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def train(
+    overrides: Annotated[list[str] | None, typer.Argument(help="group=option and key=value, as Hydra takes them")] = None,
+    multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Sweep over values separated by commas.")] = False,
+    cfg: Annotated[str | None, typer.Option("--cfg", help="job: print the resolved config and stop.")] = None,
+    plugin: Annotated[list[str] | None, typer.Option("--plugin", help="A .py file or module with own options.")] = None,
+    show_help: Annotated[bool, typer.Option("--help", "-h", help="Groups, options and examples.")] = False,
+) -> None:
+    """Train a model, or show it when it is trained already."""
+    overrides = overrides or []
+    with _errors():
+        from lmexp.config.plugins import load_plugins
+
+        plugins = load_plugins(plugin or [])
+        if show_help:
+            from lmexp.config.explain import groups_and_options
+
+            print(TRAIN_HELP.format(groups=groups_and_options()))
+            return
+        unknown = [text for text in overrides if text.startswith("-")]
+        if unknown or cfg not in (None, "job"):
+            raise ConfigError(f"unknown option {' '.join(unknown) or f'--cfg {cfg}'}; see lmexp train --help")
+        if multirun and cfg is None:
+            from lmexp.sweeps import sweep
+
+            raise typer.Exit(sweep(overrides, plugins=plugins, say=_say))
+        config = _compose(overrides)
+        if cfg:
+            from lmexp.config.store import to_yaml
+
+            print(to_yaml(config), end="")
+            return
+        from lmexp.runs.summary import summary
+        from lmexp.training import train as train_config
+
+        run = train_config(config, command=sys.argv[1:], plugins=plugins, say=_say)
+        print(summary(run))
+
+
+@app.command()
+def generate(
+    run: Annotated[str, typer.Argument(help="A run: its folder, or a part of its name that no other has.")],
+    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token; 1: as the model is.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Choose among the k likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Choose among the likeliest of this share.")] = None,
+    num_samples: Annotated[int, typer.Option(min=1, help="Texts to write; each has the next seed.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another text.")] = 0,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a name such as step-000250.")] = "last",
+) -> None:
+    """Write texts with a trained model."""
+    with _errors():
+        from lmexp.runs import find_run
+
+        find_run(run)  # a wrong name is said before torch is imported
+        from lmexp.checkpoints import load_run
+        from lmexp.generation import Sampling, write
+
+        loaded = load_run(run, checkpoint)
+        for number in range(num_samples):
+            sampling = Sampling(
+                max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed + number
+            )
+            for text in write(loaded.model, loaded.tokenizer, prompt, sampling):
+                print(text, end="", flush=True)
+            print("\n" if number + 1 < num_samples else "")
+
+
+@app.command()
+def runs(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list of everything that is known.")] = False,
+    outputs: Annotated[str, typer.Option(help="The folder that runs are in.")] = "outputs",
+) -> None:
+    """List the runs with their results."""
+    with _errors():
+        from lmexp.runs.listing import as_rows, as_table, list_runs
+
+        rows = as_rows(list_runs(outputs))
+        if as_json:
+            print(json.dumps(rows, indent=1))
+        elif rows:
+            print(as_table(rows))
+        else:
+            print(f"no runs below {outputs}/ yet: lmexp train")
+
+
+@app.command()
+def explain(
+    key: Annotated[str | None, typer.Argument(help="A key such as model.hidden_size, a group, or group=option.")] = None,
+) -> None:
+    """Say what a key means: type, default, range, and where it is defined."""
+    with _errors():
+        from lmexp.config.explain import explain as explain_key
+
+        print(explain_key(key))
+
+
+def _compose(overrides: list[str]) -> "TrainConfig":
+    """Compose the command line; `resume=RUN` may be a part of a name, which becomes the folder here."""
+    from lmexp.config import compose
+
+    resume = next((text.partition("=")[2] for text in overrides if text.startswith("resume=")), "auto")
+    if resume not in ("auto", "force", "never"):
+        from lmexp.runs import find_run
+
+        folder = find_run(resume).path
+        overrides = [f"resume={folder}" if text.startswith("resume=") else text for text in overrides]
+    return compose("train", overrides)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Turn our errors into a few clear lines and the right exit code."""
+    try:
+        yield
+    except LmexpError as error:
+        _say(f"error: {error}" if "\n" not in str(error) else "error:\n  " + str(error).replace("\n", "\n  "))
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        _say("stopped")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise typer.Exit(0) from None

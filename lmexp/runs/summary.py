@@ -1,0 +1,70 @@
+"""What a run has come to, for the end of a command."""
+
+from typing import Any
+
+from lmexp.runs.folder import RunFolder
+from lmexp.runs.listing import status_of
+
+
+def summary(run: RunFolder) -> str:
+    """Return the result of a finished run: numbers, generated texts, and what to try next."""
+    record, metrics = run.record, run.record.get("metrics", {})
+    rows = [
+        ("val loss", _with_unit(metrics.get("val/loss_nats"), ".4f", "nats a token")),
+        ("bits per byte", _with_unit(metrics.get("val/bits_per_byte"), ".4f", "")),
+        ("perplexity", _with_unit(metrics.get("val/perplexity"), ",.2f", "")),
+        ("test", _test(metrics)),
+        ("speed", _with_unit(metrics.get("train/tokens_per_second"), ",.0f", "tokens/s")),
+        ("trained", _trained(record)),
+        ("parameters", _with_unit(record.get("parameters"), ",", "")),
+        ("folder", str(run.path)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows if value]
+    last = max((row["step"] for row in run.samples), default=None)
+    texts = [row for row in run.samples if row["step"] == last][:3]
+    if texts:
+        lines += ["", "samples"]
+        for row in texts:
+            text = _printable(row["prompt"] + row["text"]).strip().replace("\n", "\n    ")
+            lines += [f"  - {text}"]
+    name = run.path.name
+    lines += [
+        "",
+        "next",
+        f"  lmexp generate {name} --prompt 'Return the'",
+        "  lmexp train model=lstm          another model, the same data",
+        "  lmexp runs                      all runs and their results",
+    ]
+    return "\n".join(lines)
+
+
+def one_line(run: RunFolder) -> str:
+    """Return the result of a run in one line."""
+    record = run.record
+    metrics = record.get("metrics", {})
+    loss = _with_unit(metrics.get("val/loss_nats"), ".4f", "nats")
+    return f"{status_of(record)}  val {loss or '-'}  {run.path}"
+
+
+def _test(metrics: dict[str, Any]) -> str:
+    loss = _with_unit(metrics.get("test/loss_nats"), ".4f", "nats")
+    bits = _with_unit(metrics.get("test/bits_per_byte"), ".4f", "bits per byte")
+    perplexity = _with_unit(metrics.get("test/perplexity"), ",.2f", "")
+    return f"{loss}, {bits}, perplexity {perplexity}" if loss else ""
+
+
+def _trained(record: dict[str, Any]) -> str:
+    tokens, seconds = record.get("tokens"), record.get("seconds_trained")
+    if not tokens or not seconds:
+        return ""
+    return f"{tokens:,} tokens in {record['step']:,} steps, {seconds:,.0f} seconds"
+
+
+def _with_unit(value: Any, form: str, unit: str) -> str:
+    return f"{value:{form}} {unit}".strip() if isinstance(value, int | float) else ""
+
+
+def _printable(text: str) -> str:
+    """Return a text without control characters: a model may write escape sequences, a terminal would obey them."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)
