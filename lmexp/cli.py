@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 TRAIN_HELP = """\
@@ -58,7 +59,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def train(
-    overrides: Annotated[list[str] | None, typer.Argument(help="group=option and key=value, as Hydra takes them")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="group=option and key=value, as Hydra takes them")
+    ] = None,
     multirun: Annotated[bool, typer.Option("--multirun", "-m", help="Sweep over values separated by commas.")] = False,
     cfg: Annotated[str | None, typer.Option("--cfg", help="job: print the resolved config and stop.")] = None,
     plugin: Annotated[list[str] | None, typer.Option("--plugin", help="A .py file or module with own options.")] = None,
@@ -78,7 +81,9 @@ def train(
         unknown = [text for text in overrides if text.startswith("-")]
         if unknown or cfg not in (None, "job"):
             raise ConfigError(f"unknown option {' '.join(unknown) or f'--cfg {cfg}'}; see lmexp train --help")
-        if multirun and cfg is None:
+        if multirun and cfg:
+            raise ConfigError("--cfg job prints the config of one run: leave out -m and the values of the sweep")
+        if multirun:
             from lmexp.sweeps import sweep
 
             raise typer.Exit(sweep(overrides, plugins=plugins, say=_say))
@@ -145,9 +150,11 @@ def runs(
 
 @app.command()
 def explain(
-    key: Annotated[str | None, typer.Argument(help="A key such as model.hidden_size, a group, or group=option.")] = None,
+    key: Annotated[
+        str | None, typer.Argument(help="A key such as model.hidden_size, a group, or group=option.")
+    ] = None,
 ) -> None:
-    """Say what a key means: type, default, range, and where it is defined."""
+    """Say what a key means, what it may be, and where it is defined."""
     with _errors():
         from lmexp.config.explain import explain as explain_key
 
@@ -158,13 +165,12 @@ def _compose(overrides: list[str]) -> "TrainConfig":
     """Compose the command line; `resume=RUN` may be a part of a name, which becomes the folder here."""
     from lmexp.config import compose
 
-    resume = next((text.partition("=")[2] for text in overrides if text.startswith("resume=")), "auto")
-    if resume not in ("auto", "force", "never"):
+    config = compose("train", overrides)
+    if config.resume not in ("auto", "force", "never"):
         from lmexp.runs import find_run
 
-        folder = find_run(resume).path
-        overrides = [f"resume={folder}" if text.startswith("resume=") else text for text in overrides]
-    return compose("train", overrides)
+        config.resume = str(find_run(config.resume, config.output_dir).path)
+    return config
 
 
 def _say(text: str) -> None:

@@ -10,7 +10,7 @@ def perplexity(loss_nats: float) -> float:
 
     Formula: exp(loss_nats). Comparable between equal tokenizers only; infinite where it overflows.
     """
-    return math.exp(loss_nats) if loss_nats < 700 else math.inf
+    return math.inf if loss_nats > 700 else math.exp(loss_nats)
 
 
 def bits_per_byte(nll_sum_nats: float, *, num_bytes: int) -> float:

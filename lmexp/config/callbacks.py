@@ -82,4 +82,7 @@ class CallbacksConfig(Option):
         for key in ("checkpoint", "early_stopping"):
             metric = getattr(self, key).metric
             if not metric.startswith("val/"):
-                yield f"{key}.metric", f"'{metric}' is not measured on the validation split; take one like val/loss_nats"
+                yield (
+                    f"{key}.metric",
+                    f"'{metric}' is not measured on the validation split; take one like val/loss_nats",
+                )

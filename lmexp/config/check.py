@@ -1,9 +1,10 @@
 """What is wrong with a config beyond its types: stray keys, values out of range, relations that do not hold."""
 
 import dataclasses
+import difflib
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any
 
@@ -13,19 +14,29 @@ from lmexp.config.schema import OPTIONS, Option, Settings, describe_range, in_ra
 from lmexp.config.train import TrainConfig
 from lmexp.errors import Problem
 
+FREE = "trainer.extra."
+"""Below this key the names are Lightning's; TrainerConfig checks them."""
+
 
 def problems_of(config: Settings, prefix: str = "") -> Iterator[Problem]:
     """Yield every problem of a config and of the blocks inside it, each with its dotted key."""
+    found = list(_range_problems(config, prefix))
+    yield from found
+    try:
+        yield from (Problem(f"{prefix}{key}", message) for key, message in config.check())
+    except (ArithmeticError, TypeError):
+        if not found:  # else it is a relation of values of which one is out of range, and has been reported
+            raise
+
+
+def _range_problems(config: Settings, prefix: str) -> Iterator[Problem]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if isinstance(value, Settings):
             yield from problems_of(value, f"{prefix}{field.name}.")
-        elif value is not None and not isinstance(value, Enum | list | dict) and not in_range(value, field.metadata):
-            yield Problem(f"{prefix}{field.name}", f"must be {describe_range(field.metadata)}, not {value}")
-    try:
-        yield from (Problem(f"{prefix}{key}", message) for key, message in config.check())
-    except (ArithmeticError, TypeError):
-        pass  # a relation of values of which one is out of range, and has been reported
+        elif isinstance(value, int | float | str) and not in_range(value, field.metadata):
+            wanted = describe_range(field.metadata) or "a finite number"
+            yield Problem(f"{prefix}{field.name}", f"must be {wanted}, not {value}")
 
 
 def stray_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -55,7 +66,40 @@ def dotted_keys(schema: type = TrainConfig, prefix: str = "") -> Iterator[str]:
             yield from dotted_keys(annotation, f"{key}.")
 
 
-def field_type(key: str, options_of: Callable[[str], list[type]]) -> Any:
+def is_known(key: str) -> bool:
+    """Return whether some option has this dotted key."""
+    return key.startswith(FREE) or key in dotted_keys()
+
+
+def owners(key: str) -> list[str]:
+    """Return the options that have a key of a group: data.path is of text."""
+    group, _, rest = key.partition(".")
+    return [name for name, schema in OPTIONS.get(group, {}).items() if rest in dotted_keys(schema)]
+
+
+def unknown_key(key: str) -> Problem:
+    """Return what to say about a key that the config does not have: whose it is, or which one is near."""
+    group, _, _ = key.partition(".")
+    parent, _, leaf = key.rpartition(".")
+    if names := owners(key):
+        return Problem(key, f"the chosen {group} has no such key; it is a key of {group}={', '.join(names)}")
+    if leaf.startswith("_") and leaf.endswith("_"):
+        return Problem(key, "there is no such key; a config is data and names nothing to import")
+    known = [*dotted_keys(), "experiment", "debug"]
+    siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
+    namesakes = [k for k in known if k.rpartition(".")[2] == leaf]
+    near = [siblings[name] for name in difflib.get_close_matches(leaf, siblings, 1, 0.6)]
+    guesses = [*near, *namesakes, *difflib.get_close_matches(key, known, 1, 0.8)]
+    return Problem(key, "there is no such key" + (f"; did you mean {guesses[0]}?" if guesses else ""))
+
+
+def did_you_mean(word: str, words: Sequence[str]) -> str:
+    """Return "; did you mean ...?" with the nearest word, "" when none is near."""
+    guess = difflib.get_close_matches(word, words, 1, 0.6)
+    return f"; did you mean {guess[0]}?" if guess else ""
+
+
+def field_type(key: str) -> Any:
     """Return the annotation of a dotted key, from the first option that has it.
 
     Raises:
@@ -69,16 +113,23 @@ def field_type(key: str, options_of: Callable[[str], list[type]]) -> Any:
             raise KeyError(key)
         annotation = hints[part]
         if isinstance(annotation, type) and issubclass(annotation, Option):
-            schemas = options_of(annotation.group)
+            schemas = list(OPTIONS[annotation.group].values())
         else:
             schemas = [annotation] if dataclasses.is_dataclass(annotation) else []
     return annotation
 
 
+def union_parts(annotation: Any) -> tuple[Any, ...]:
+    """Return the types that a value may have: int and NoneType of `int | None`."""
+    is_union = isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union
+    return typing.get_args(annotation) if is_union else (annotation,)
+
+
 def describe_type(annotation: Any) -> str:
     """Return a type in words for people: "a whole number or null"."""
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        return " or ".join(describe_type(part) for part in typing.get_args(annotation))
+    parts = union_parts(annotation)
+    if len(parts) > 1:
+        return " or ".join(map(describe_type, parts))
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return "one of " + ", ".join(member.name for member in annotation)
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}

@@ -1,40 +1,39 @@
 """From a command line in Hydra's syntax to a checked TrainConfig, with everything that is wrong said at once.
 
-Hydra composes the chosen options and stops at its first error. So groups are checked against the search path before,
+Hydra composes the chosen options and stops at its first error. So choices and the user's own files are checked before,
 and the values are applied one by one after, by Hydra's own function: one composition, every problem. A user's own
 `conf/` in the working folder is searched after ours.
 """
 
-import difflib
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import product
-from pathlib import Path
+from itertools import islice, product
 from typing import Any
 
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.types import Glob, Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from lmexp.config.check import describe_type, dotted_keys, field_type, problems_of, stray_keys
+from lmexp.config.check import FREE, describe_type, field_type, is_known, problems_of, stray_keys, unknown_key
+from lmexp.config.files import problems_of_choice
+from lmexp.config.options import CONF as CONF
+from lmexp.config.options import default_options, list_groups, shadowed
+from lmexp.config.options import hydra_searchpath as hydra_searchpath
+from lmexp.config.options import register_schemas as register_schemas
 from lmexp.config.schema import OPTIONS
 from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, Problem
 
-CONF = next(
-    folder
-    for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf")
-    if (folder / "train.yaml").is_file()
-)
-"""Our presets: inside an installed package, beside it in a checkout."""
-
 MAX_CHECKED_TRIALS = 64
+
+Memo = dict[tuple[str, ...], tuple[DictConfig | None, list[Problem]]]
+"""Compositions of chosen options, with what was wrong: trials that differ in values only share one."""
 
 
 def compose(command: str = "train", overrides: Sequence[str] = ()) -> TrainConfig:
@@ -45,56 +44,31 @@ def compose(command: str = "train", overrides: Sequence[str] = ()) -> TrainConfi
     """
     with _search_path():
         parsed, problems = _parse(overrides)
-        config, more = _compose(command, parsed)
+        config, more = _compose(command, parsed, {})
     if problems + more or config is None:
         raise ConfigError(problems + more)
     return config
 
 
 def compose_trials(command: str, overrides: Sequence[str]) -> list[TrainConfig]:
-    """Return the checked configs of a sweep (`-m`), of the first ones where there are very many.
+    """Return the checked configs of a sweep (`-m`); of very many, some in which every value occurs.
 
     Raises:
         ConfigError: with every problem of every trial, each once.
     """
+    memo: Memo = {}
+    trials: list[TrainConfig] = []
     with _search_path():
         parsed, problems = _parse(overrides)
-        trials, found = [], dict.fromkeys(problems)
-        for choice, _ in zip(product(*(_choices(o, found) for o in parsed)), range(MAX_CHECKED_TRIALS), strict=False):
-            single, _ = _parse(choice)
-            config, problems = _compose(command, single)
+        found = dict.fromkeys(problems)
+        choices = [values for override in parsed if (values := _choices(override, found))]
+        for choice in islice(_trials(choices), MAX_CHECKED_TRIALS):
+            config, problems = _compose(command, _parse(choice)[0], memo)
             found.update(dict.fromkeys(problems))
-            if config is not None:
-                trials.append(config)
+            trials += [config] if config is not None else []
     if found:
         raise ConfigError(list(found))
     return trials
-
-
-def hydra_searchpath(overrides: Sequence[str]) -> list[str]:
-    """Return the override that lets Hydra find the working folder's own conf/, if there is one."""
-    own = Path.cwd() / "conf"
-    if any(o.startswith("hydra.searchpath=") for o in overrides) or not own.is_dir() or own.samefile(CONF):
-        return []
-    return [f"hydra.searchpath=[file://{own}]"]
-
-
-def register_schemas() -> None:
-    """Tell Hydra the schema of every option, also of plug-ins loaded since."""
-    store = ConfigStore.instance()
-    root = OmegaConf.structured(TrainConfig)
-    for group, options in OPTIONS.items():
-        root[group] = "???"
-        for name, schema in options.items():
-            store.store(group=f"schema/{group}", name=name, node=schema)
-            if _is_foreign(schema):
-                store.store(group=group, name=name, node=schema)
-    store.store(group="schema", name="train", node=root)
-
-
-def list_groups() -> dict[str, list[str]]:
-    """Return the groups that can be chosen from, with their options, ours and the working folder's."""
-    return _groups()
 
 
 @contextmanager
@@ -102,21 +76,6 @@ def _search_path() -> Iterator[None]:
     register_schemas()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF), job_name="lmexp"):
         yield
-
-
-def _groups() -> dict[str, list[str]]:
-    """Return the options of each group: our files, the working folder's, and the classes of plug-ins."""
-    own = [Path(o[len("hydra.searchpath=[file://") : -1]) for o in hydra_searchpath([])]
-    groups: dict[str, set[str]] = {group: set() for group in [*OPTIONS, "experiment", "debug"]}
-    for path in (path for root in (CONF, *own) for path in root.glob("*/*.yaml")):
-        groups.setdefault(path.parent.name, set()).add(path.stem)
-    for group, options in OPTIONS.items():
-        groups[group] |= {name for name, schema in options.items() if _is_foreign(schema)}
-    return {group: sorted(options) for group, options in groups.items()}
-
-
-def _is_foreign(schema: type) -> bool:
-    return not schema.__module__.startswith("lmexp.")
 
 
 def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
@@ -131,124 +90,168 @@ def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
 
 def _choices(override: Override, problems: dict[Problem, None]) -> list[str]:
     """Return an override for each value of a sweep over it, itself when it is none."""
+    key = override.get_key_element()
+    if isinstance(glob := override.value(), Glob):
+        return [f"{key}={name}" for name in glob.filter(list_groups().get(override.key_or_group, []))]
     if override.is_discrete_sweep():
-        return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
     if override.is_sweep_override():
-        problems[Problem(override.input_line, "the basic sweeper takes lists and range(), not intervals")] = None
+        problems[Problem(key, "the basic sweeper takes lists and range(), not intervals")] = None
         return []
     return [override.input_line]
 
 
-def _compose(command: str, overrides: list[Override]) -> tuple[TrainConfig | None, list[Problem]]:
-    problems, chosen, values = [], [], []
-    own_search_path = any(o.key_or_group == "hydra.searchpath" for o in overrides)
-    for override in overrides:
-        if override.is_sweep_override():
-            message = "is a sweep over several values: add -m, or write a list as [a,b]"
-            problems.append(Problem(override.key_or_group, message))
-        elif override.key_or_group.startswith("hydra.") or override.key_or_group.startswith("hydra/"):
-            chosen.append(override)
-        elif override.key_or_group in _groups():
-            problem = None if own_search_path else _wrong_option(override)
-            problems += [problem] if problem else []
-            chosen += [] if problem else [override]
-        else:
-            values.append(override)
+def _trials(choices: list[list[str]]) -> Iterator[list[str]]:
+    """Yield trials, each once: first those that differ from the first one in a single value, so that none is missed."""
+    first = [values[0] for values in choices]
+    singles = [[*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]]
+    yield from (first, *singles)
+    yield from (list(trial) for trial in product(*choices) if sum(map(str.__ne__, trial, first)) > 1)
 
-    composed = _compose_options(command, chosen, problems)
+
+def _compose(command: str, overrides: list[Override], memo: Memo) -> tuple[TrainConfig | None, list[Problem]]:
+    chosen, values, problems = _sort_out(overrides)
+    key = tuple(override.input_line for override in chosen)
+    if key not in memo:
+        memo[key] = _compose_options(command, chosen)
+    composed, in_options = copy.deepcopy(memo[key])
+    problems += in_options
+    is_whole = not problems
+    for override in values:
+        problem = _apply(override, composed) if composed is not None else None
+        problems += [problem] if problem else []
     if composed is None:
         return None, problems
-    for override in values:
-        try:
-            ConfigLoaderImpl._apply_overrides_to_config([override], composed)
-        except (HydraException, OmegaConfBaseException) as error:
-            problems.append(_explain_value(override, error.__cause__ or error))
-    return _checked(composed, problems), problems
+    config, in_values = _checked(composed)
+    if not is_whole:  # what is left of the options may not fit together: keep to what was said on the command line
+        given = {override.key_or_group for override in values}
+        problems = [p for p in problems if "the chosen " not in p.message]
+        in_values = [p for p in in_values if p.key in given]
+    return config, problems + in_values
 
 
-def _wrong_option(override: Override) -> Problem | None:
-    group, option = override.key_or_group, override.value()
-    options = _groups()[group]
-    if option is None or override.is_delete() or not isinstance(option, str) or option in options:
-        return None
-    return Problem(group, f"has no option '{option}'{_did_you_mean(option, options)}; options: {', '.join(options)}")
+def _sort_out(overrides: list[Override]) -> tuple[list[Override], list[Override], list[Problem]]:
+    """Return the overrides that choose an option, those that give a value, and what is wrong with them."""
+    groups, problems = default_options(), []
+    chosen: list[Override] = []
+    values: list[Override] = []
+    own_search_path = any(override.key_or_group == "hydra.searchpath" for override in overrides)
+    for override in overrides:
+        key = override.key_or_group
+        if override.is_sweep_override():
+            problems.append(Problem(key, "is a sweep over several values: add -m, or write a list as [a,b]"))
+        elif key.startswith(("hydra.", "hydra/")):
+            chosen.append(override)
+        elif override.is_delete() and not key.startswith(FREE):
+            problems.append(Problem(key, "is part of every run; ~ cannot take it away"))
+        elif key not in groups or isinstance(override.value(), dict):
+            values.append(override)
+        elif override.package is not None or not override.is_change():
+            problems.append(Problem(override.get_key_element(), f"write {key}={override.get_value_element_as_str()}"))
+        elif override.value() is None and key not in OPTIONS:
+            chosen = [o for o in chosen if o.key_or_group != key]
+        elif wrong := [] if own_search_path else list(problems_of_choice(key, override.value())):
+            problems += wrong
+        else:
+            chosen.append(override)
+    return chosen, values, problems
 
 
-def _compose_options(command: str, chosen: list[Override], problems: list[Problem]) -> DictConfig | None:
-    """Let Hydra compose the chosen options; leave out, and remember, those whose files do not fit the schema."""
+def _compose_options(command: str, chosen: list[Override]) -> tuple[DictConfig | None, list[Problem]]:
+    """Let Hydra compose the chosen options; leave out, and report, those that do not fit the schema."""
+    problems: list[Problem] = []
     while True:
-        lines = [o.input_line for o in chosen]
+        lines = [override.input_line for override in chosen]
         try:
-            return hydra.compose(command, overrides=hydra_searchpath(lines) + lines)
+            composed = hydra.compose(command, hydra_searchpath(lines) + lines, return_hydra_config=True)
         except Exception as error:  # a YAML file can be wrong in as many ways as there are parsers
             problems.append(_explain_file(error))
             where = re.search(r"In '([^']+)'", str(error))
             culprits = [o for o in chosen if where and f"{o.key_or_group}/{o.value()}" == where[1]]
             culprits = culprits or [o for o in chosen if o.key_or_group in str(error)]
             if not culprits:
-                return None
+                return None, problems
             chosen = [o for o in chosen if o not in culprits]
+            continue
+        with open_dict(composed):
+            choices = composed.pop("hydra").runtime.choices
+        pairs = ((group, option) for group, option in choices.items() if group in default_options())
+        return composed, problems + [p for group, option in pairs if (p := shadowed(group, str(option)))]
 
 
-def _checked(composed: DictConfig, problems: list[Problem]) -> TrainConfig | None:
-    strays = list(stray_keys(composed))
-    problems += [unknown_key(key) for key in strays]
+def _apply(override: Override, composed: DictConfig) -> Problem | None:
+    """Put a value in its place, or return why it cannot be put there."""
+    key, value = override.key_or_group, override.input_line.partition("=")[2]
+    if not is_known(key):
+        return unknown_key(key)
     try:
-        missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
-        problems += [Problem(key, f"choose one of {', '.join(_groups().get(key, []))}") for key in missing]
-        if strays or missing:
-            return None
+        ConfigLoaderImpl._apply_overrides_to_config([override], composed)
+        return None
+    except (HydraException, OmegaConfBaseException) as error:
+        cause: Any = error.__cause__ or error
+        full_key = getattr(cause, "full_key", None) or key
+    if isinstance(cause, ValidationError):
+        return _wrong_type(full_key, value or "''", cause)
+    if full_key.startswith(FREE):
+        return Problem(full_key, f"a key of your own needs a plus sign: +{override.input_line}")
+    if "in struct" in str(cause) or "not in '" in str(cause):
+        return unknown_key(full_key)
+    return Problem(full_key, _first_line(cause))
+
+
+def _checked(composed: DictConfig) -> tuple[TrainConfig | None, list[Problem]]:
+    problems = [unknown_key(key) for key in stray_keys(composed)]
+    problems += [Problem(key, "??? stands for a value that must be given") for key in OmegaConf.missing_keys(composed)]
+    problems += _unresolved(composed)
+    if problems:
+        return None, problems
+    try:
         config: Any = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
-        problems.append(Problem(error.full_key or "", str(error).splitlines()[0]))
-        return None
-    problems += problems_of(config)
-    return config
+        return None, [Problem(error.full_key or "", _first_line(error))]
+    return config, list(problems_of(config))
 
 
-def _explain_value(override: Override, error: BaseException) -> Problem:
-    key = getattr(error, "full_key", None) or override.key_or_group
-    if isinstance(error, ValidationError):
-        try:
-            wanted = describe_type(field_type(key, _chosen_class))
-        except KeyError:
-            wanted = str(error).splitlines()[0]
-        return Problem(key, f"must be {wanted}, not {override.get_value_element_as_str()}")
-    if "in struct" in str(error) or "not in '" in str(error) or override.is_delete():
-        if key.startswith("trainer.extra."):
-            return Problem(key, f"a key of your own needs a plus sign: +{override.input_line}")
-        return unknown_key(key)
-    return Problem(key, str(error).splitlines()[0])
+def _unresolved(node: DictConfig, prefix: str = "") -> Iterator[Problem]:
+    """Yield the interpolations that lead nowhere, or to a value of another type."""
+    for key in node:
+        child, dotted = node._get_node(key), f"{prefix}{key}"
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+            yield from _unresolved(child, f"{dotted}.")
+        elif OmegaConf.is_interpolation(node, key):
+            try:
+                node[key]
+            except OmegaConfBaseException as error:
+                reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", _first_line(error))
+                yield Problem(dotted, reason)
+
+
+def _wrong_type(key: str, value: str, error: BaseException) -> Problem:
+    try:
+        return Problem(key, f"must be {describe_type(field_type(key))}, not {value}")
+    except KeyError:
+        return Problem(key, _first_line(error))
 
 
 def _explain_file(error: Exception) -> Problem:
-    """Say what is wrong in a YAML file, from the text of Hydra's error."""
+    """Say what is wrong in a YAML file, or with a choice, from Hydra's error."""
     text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return Problem(group, f"has no option '{option}'; options: {', '.join(error.options or [])}")
     where = re.search(r"In '([^']+)'", text)
     file = f"conf/{where[1]}.yaml" if where else ""
     key = re.search(r"full_key: (\S+)", text)
+    value = re.search(r"[Vv]alue '(.*?)'(?= (?:of|for|is|to)\b)|Invalid value '(.*?)'", text)
+    problem = Problem(key[1] if key else "", re.sub(r"^In '[^']+': ", "", _first_line(error)))
     if key and " not in '" in text:
         problem = unknown_key(key[1])
-        return Problem(file or problem.key, f"{problem.key}: {problem.message}" if file else problem.message)
-    lines = [line for line in text.splitlines() if line.strip()]
-    detail = next((line for line in lines if not line.startswith("In '")), lines[0] if lines else repr(error))
-    return Problem(file, f"{key[1]}: {detail.strip()}" if key else detail.strip())
+    elif key and value and isinstance(error.__cause__, ValidationError):
+        shown = next(part for part in value.groups() if part is not None)
+        problem = _wrong_type(key[1], "null" if shown == "None" else shown, error)
+    return Problem(file, str(problem)) if file else problem
 
 
-def _chosen_class(group: str) -> list[type]:
-    return list(OPTIONS.get(group, {}).values())
-
-
-def unknown_key(key: str) -> Problem:
-    parent, _, leaf = key.rpartition(".")
-    known = list(dotted_keys())
-    leaves = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
-    elsewhere = [k for k in known if k.rpartition(".")[2] == leaf]
-    close = difflib.get_close_matches(leaf, leaves, 1, 0.6)
-    guess = leaves[close[0]] if close else elsewhere[0] if elsewhere else None
-    return Problem(key, "there is no such key" + (f"; did you mean {guess}?" if guess else ""))
-
-
-def _did_you_mean(word: str, words: Sequence[str]) -> str:
-    guess = difflib.get_close_matches(word, words, 1, 0.6)
-    return f"; did you mean {guess[0]}?" if guess else ""
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if not re.fullmatch(r"In '[^']+':?", line)), repr(error))

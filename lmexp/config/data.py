@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from glob import iglob
 from pathlib import Path
 
 from lmexp.config.schema import Option, setting
@@ -113,6 +114,4 @@ def _exists(pattern: str) -> bool:
     path = Path(pattern).expanduser()
     if path.exists():
         return True
-    if not any(character in pattern for character in "*?["):
-        return False
-    return next(path.parent.glob(path.name), None) is not None if "**" not in pattern else True
+    return any(character in pattern for character in "*?[") and any(iglob(str(path), recursive=True))

@@ -5,18 +5,24 @@ import dataclasses
 import inspect
 import textwrap
 import typing
+from collections.abc import Iterator
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lmexp.config.check import describe_type
-from lmexp.config.compose import CONF, list_groups, unknown_key
+from lmexp.config.check import describe_type, did_you_mean, unknown_key
+from lmexp.config.options import default_options, description, list_groups, option_file
 from lmexp.config.schema import OPTIONS, Option, Settings, describe_range
 from lmexp.config.train import TrainConfig
-from lmexp.errors import ConfigError
+from lmexp.errors import ConfigError, Problem
 
 WIDTH = 88
+
+OVERLAYS = {
+    "experiment": "Whole recipes: options and values that go together.",
+    "debug": "Small runs for finding out what is wrong.",
+}
 
 
 def explain(key: str | None) -> str:
@@ -27,53 +33,46 @@ def explain(key: str | None) -> str:
     """
     groups = list_groups()
     if key is None:
-        return groups_and_options(groups)
-    group, _, option = key.partition("=")
-    if not option and group in groups and group not in OPTIONS:
-        return _describe_group(group, groups[group])
-    if option or key in OPTIONS:
-        return _describe_group(group, groups.get(group, []), only=option or None)
-    owners = list(_owners(key))
-    if not owners:
-        raise ConfigError([unknown_key(key)])
-    return "\n\n".join(dict.fromkeys(_describe(key, _definer(owner, key.split(".")[-1])) for owner in owners))
+        return groups_and_options()
+    name, _, option = key.partition("=")
+    if name in groups:
+        return _describe_option(name, option, groups[name]) if option else _describe_group(name, groups[name])
+    schemas = list(_owners(name))
+    if not schemas:
+        raise ConfigError([unknown_key(name)])
+    return "\n\n".join(dict.fromkeys(_describe(name, _definer(schema, name.split(".")[-1])) for schema in schemas))
 
 
-def groups_and_options(groups: dict[str, list[str]] | None = None) -> str:
+def groups_and_options() -> str:
     """Return every group with its options, a line each."""
-    return "\n\n".join(_describe_group(group, options) for group, options in (groups or list_groups()).items())
+    return "\n\n".join(_describe_group(group, options) for group, options in list_groups().items())
 
 
-def _describe_group(group: str, options: list[str], only: str | None = None) -> str:
-    shown = [option for option in options if only in (None, option)]
-    width = max((len(option) for option in shown), default=0)
-    lines = [f"{group}"] + [f"  {option:<{width}}  {description(group, option)}".rstrip() for option in shown]
-    if only is None and group in OPTIONS:
-        return "\n".join(lines)
-    if only:
-        path = _file(group, only)
-        lines += ["", path.read_text(encoding="utf-8").rstrip()] if path else []
-    return "\n".join(lines)
+def group_text(group: str) -> str:
+    """Return the sentence that says what a group is for."""
+    return OVERLAYS.get(group) or field_texts(TrainConfig)[group]
 
 
-def description(group: str, option: str) -> str:
-    """Return the one line that the file of an option begins with."""
-    path = _file(group, option)
+def _describe_group(group: str, options: list[str]) -> str:
+    default = default_options()[group]
+    labels = {option: f"{option} (default)" if option == default else option for option in options}
+    width = max(map(len, labels.values()), default=0)
+    lines = [f"  {label:<{width}}  {description(group, option)}".rstrip() for option, label in labels.items()]
+    return "\n".join([f"{group}: {group_text(group)}", *lines])
+
+
+def _describe_option(group: str, option: str, options: list[str]) -> str:
+    """Return the file of an option as it is; it begins with its description."""
+    if option not in options:
+        guess = did_you_mean(option, options)
+        raise ConfigError([Problem(group, f"has no option '{option}'{guess}; options: {', '.join(options)}")])
+    path = option_file(group, option)
     if path is None:
-        schema = OPTIONS.get(group, {}).get(option)
-        return (inspect.getdoc(schema) or "").split("\n")[0] if schema else ""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("# ") and "@package" not in line:
-            return line[2:].strip()
-    return ""
+        return f"{group}={option}\n  {description(group, option)}\n  ({_home(OPTIONS[group][option])})"
+    return f"{group}={option}  (conf/{group}/{option}.yaml)\n\n{path.read_text(encoding='utf-8').rstrip()}"
 
 
-def _file(group: str, option: str) -> Path | None:
-    candidates = (root / group / f"{option}.yaml" for root in (CONF, Path.cwd() / "conf"))
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _owners(key: str) -> typing.Iterator[type]:
+def _owners(key: str) -> Iterator[type]:
     """Yield every dataclass that has the key's last part under its first parts."""
     *parents, leaf = key.split(".")
     schemas: list[type] = [TrainConfig]
@@ -99,19 +98,37 @@ def _describe(key: str, schema: type) -> str:
     field = next(field for field in dataclasses.fields(schema) if field.name == leaf)
     annotation = typing.get_type_hints(schema)[leaf]
     limits = describe_range(field.metadata)
-    head = f"{key}: {describe_type(annotation)}, default {_default(field)}" + (f", {limits}" if limits else "")
-    path = Path(inspect.getsourcefile(schema) or "?")
-    where = f"{path.parent.parent.name}/{path.parent.name}/{path.name}, {schema.__name__}"
-    text = textwrap.fill(field_texts(schema).get(leaf, ""), WIDTH, initial_indent="  ", subsequent_indent="  ")
-    return f"{head}\n{text}\n  ({where})"
+    head = f"{key}: {describe_type(annotation)}"
+    if dataclasses.is_dataclass(annotation):
+        head += ": " + ", ".join(f"{key}.{inner.name}" for inner in dataclasses.fields(annotation))
+    else:
+        head += f", default {describe_default(field)}" + (f", {limits}" if limits else "")
+    text = field_texts(schema).get(leaf, "")
+    lines = textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join([head, *lines, f"  ({_home(schema)})"])
 
 
-def _default(field: dataclasses.Field[Any]) -> str:
+def _home(schema: type) -> str:
+    """Return where a class is written down."""
+    path = source_file(schema)
+    return f"{path}, {schema.__name__}" if path else f"{schema.__module__}, {schema.__name__}"
+
+
+def source_file(schema: type) -> str | None:
+    """Return the file of a class, ours as lmexp/config/model.py; None for one that was typed in."""
+    try:
+        path = Path(inspect.getsourcefile(schema) or "")
+    except (TypeError, OSError):
+        return None
+    root = Path(__file__).parents[2]
+    return str(path.relative_to(root)) if path.is_relative_to(root / "lmexp") else str(path)
+
+
+def describe_default(field: dataclasses.Field[Any]) -> str:
+    """Return the default of a field as one would write it in YAML."""
     value = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
     if isinstance(value, Enum):
         return value.name
-    if isinstance(value, Settings):
-        return getattr(value, "name", "") or "a block of keys"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -122,11 +139,13 @@ def field_texts(schema: type) -> dict[str, str]:
     for ancestor in reversed(schema.__mro__):
         if not dataclasses.is_dataclass(ancestor):
             continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(ancestor))).body[0]
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(ancestor))).body[0]
+        except (OSError, TypeError):  # a class that was typed in has no source
+            continue
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):
             is_text = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
                 texts[field.target.id] = " ".join(str(text.value.value).split())  # type: ignore[attr-defined]
     return texts
-

@@ -3,11 +3,12 @@
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from lmexp.errors import ConfigError, Problem
+from lmexp.errors import ConfigError, LmexpError, Problem
 
 
 def load_plugins(names: Sequence[str]) -> list[str]:
@@ -29,12 +30,32 @@ def _import(name: str) -> str:
             raise ConfigError([Problem("--plugin", f"'{name}' cannot be imported: {error}")]) from None
         return name
     path = Path(name).expanduser().resolve()
-    if path.stem in sys.modules:
+    if (there := sys.modules.get(path.stem)) is not None:
+        if Path(getattr(there, "__file__", None) or "?") != path:
+            raise ConfigError(
+                [Problem("--plugin", f"{path}: Python has a module '{path.stem}' already; rename the file")]
+            )
         return str(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ConfigError([Problem("--plugin", f"no Python file is there: {path}")])
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # so that `builds = "my_model:MyModel"` finds it
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[path.stem]
+        if not isinstance(error, Exception) or isinstance(error, LmexpError):
+            raise
+        raise ConfigError(
+            [Problem("--plugin", f"{path}{_line(error, path)}: {type(error).__name__}: {error}")]
+        ) from error
     return str(path)
+
+
+def _line(error: Exception, path: Path) -> str:
+    """Return where in the plug-in's file an error arose: ", line 3"."""
+    if isinstance(error, SyntaxError):
+        return ""  # its text says so
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f", line {frames[-1].lineno}" if frames else ""

@@ -6,9 +6,12 @@ file never names a class to import, so a config from a stranger is data.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, ClassVar
+
+from lmexp.errors import ConfigError, Problem
 
 OPTIONS: dict[str, dict[str, type["Option"]]] = {}
 """The dataclass of every option: OPTIONS["model"]["lstm"] is LSTMConfig. Filled by defining the classes."""
@@ -57,6 +60,8 @@ def in_range(value: float | str, metadata: Mapping[str, Any]) -> bool:
         return value in metadata["one_of"]
     if isinstance(value, str):
         return True
+    if not math.isfinite(value):
+        return False
     low, high = metadata.get("at_least"), metadata.get("at_most")
     above, below = metadata.get("above"), metadata.get("below")
     return (
@@ -86,8 +91,18 @@ class Option(Settings):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "name" in cls.__dict__:
-            OPTIONS.setdefault(cls.group, {})[cls.name] = cls
+        if "name" not in cls.__dict__:
+            return
+        options = OPTIONS.setdefault(cls.group, {})
+        there = options.get(cls.name, cls)
+        # the same class is defined again by @dataclass(slots=True), or by a cell of a notebook that runs again
+        if (there.__module__, there.__qualname__) != (cls.__module__, cls.__qualname__):
+            message = f"{cls.__module__}.{cls.__qualname__} takes the name of {there.__module__}.{there.__qualname__}"
+            raise ConfigError([Problem(f"{cls.group}={cls.name}", f"{message}; give it another name")])
+        if not cls.builds:
+            message = f'{cls.__module__}.{cls.__qualname__} needs a line builds = "module:Class"'
+            raise ConfigError([Problem(f"{cls.group}={cls.name}", message)])
+        options[cls.name] = cls
 
 
 def built_class(config: Option) -> Any:

@@ -7,7 +7,6 @@ run is data.
 import dataclasses
 import hashlib
 import json
-import types
 import typing
 from enum import Enum
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from lmexp.config.check import describe_type, union_parts
 from lmexp.config.schema import OPTIONS, Option, Settings
 from lmexp.config.train import TrainConfig
 from lmexp.errors import RunError
@@ -48,7 +48,7 @@ def from_yaml(path: Path) -> TrainConfig:
     try:
         with open(path, encoding="utf-8") as file:
             values = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
     return _from_dict(TrainConfig, values, str(path), "")
 
@@ -91,7 +91,7 @@ def _from_dict(
     if issubclass(schema, Option):
         options = options or OPTIONS[schema.group]
         name = values.pop("name", None)
-        if name not in options:
+        if not isinstance(name, str) or name not in options:
             hint = f"this lmexp has {', '.join(options)}; if it comes from a plug-in, name it with --plugin"
             raise RunError(f"{path}: {prefix}name: no {schema.group} is called {name!r}; {hint}")
         schema = options[name]
@@ -106,15 +106,18 @@ def _from_dict(
 def _from_value(annotation: Any, value: Any, path: str, key: str) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return _from_dict(annotation, value, path, f"{key}.")
-    parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    if value is None and types.NoneType in parts:
-        return None
-    for part in parts:
-        origin = typing.get_origin(part)
-        if isinstance(part, type) and issubclass(part, Enum) and value in part.__members__:
+    for part in union_parts(annotation):
+        origin, arguments = typing.get_origin(part), typing.get_args(part)
+        if part is typing.Any:
+            return value
+        if isinstance(part, type) and issubclass(part, Enum) and isinstance(value, str) and value in part.__members__:
             return part[value]
         if part is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-        if isinstance(value, origin or part) and not (part is int and isinstance(value, bool)):
+        if origin is list and isinstance(value, list):
+            return [_from_value(arguments[0], item, path, f"{key}[{number}]") for number, item in enumerate(value)]
+        if origin is dict and isinstance(value, dict) and all(isinstance(name, str) for name in value):
+            return {name: _from_value(arguments[1], item, path, f"{key}.{name}") for name, item in value.items()}
+        if origin is None and isinstance(value, part) and not (part is int and isinstance(value, bool)):
             return value
-    raise RunError(f"{path}: {key}: {value!r} is not {annotation}")
+    raise RunError(f"{path}: {key}: must be {describe_type(annotation)}, not {value!r}")

@@ -3,15 +3,19 @@
 Shapes: V vocabulary.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lmexp.errors import DataError
+from lmexp.errors import DataError, NumericsError
 from lmexp.models.state import LanguageModel
 from lmexp.tokenization import Tokenizer
+
+NOT_SHOWN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and newline, and those that turn the direction of writing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,25 +34,35 @@ class Sampling:
 
 def generate(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> str:
     """Return the text that follows a prompt, up to the end of the document or max_tokens."""
-    return tokenizer.decode(list(stream(model, tokenizer, prompt, sampling)))
+    return "".join(_pieces(model, tokenizer, prompt, sampling))
 
 
 def write(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[str]:
     """Yield the prompt and then the text as it grows, without control characters that a terminal would obey."""
-    yield _printable(prompt)
-    ids: list[int] = []
-    shown = 0
+    yield NOT_SHOWN.sub("\ufffd", prompt)
+    for text in _pieces(model, tokenizer, prompt, sampling):
+        yield NOT_SHOWN.sub("\ufffd", text)
+
+
+def _pieces(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[str]:
+    """Yield the text that follows a prompt as it grows, each character once all its bytes are there.
+
+    Tokens are decoded after those before them, for a tokenizer of words puts spaces between.
+    """
+    before: Sequence[int] = tokenizer.encode(prompt).tolist()
+    new: list[int] = []
     for token in stream(model, tokenizer, prompt, sampling):
-        ids.append(token)
-        text = tokenizer.decode(ids)
-        if not text.endswith("\ufffd"):  # a character whose bytes are not all there yet
-            yield _printable(text[shown:])
-            shown = len(text)
-    yield _printable(tokenizer.decode(ids)[shown:])
+        new.append(token)
+        text = _decode_after(before, new, tokenizer)
+        if not text.endswith("\ufffd"):
+            yield text
+            before, new = new, []
+    if new:
+        yield _decode_after(before, new, tokenizer)
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+def _decode_after(before: Sequence[int], new: Sequence[int], tokenizer: Tokenizer) -> str:
+    return tokenizer.decode([*before, *new])[len(tokenizer.decode(before)) :]
 
 
 @torch.no_grad()
@@ -85,16 +99,22 @@ def stream(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sa
 
 
 def choose(logits_V: Tensor, sampling: Sampling, random: torch.Generator) -> int:
-    """Return one token drawn from the scores."""
+    """Return one token drawn from the scores.
+
+    Raises:
+        NumericsError: a score is not finite.
+    """
+    if not logits_V.isfinite().all():
+        raise NumericsError("the model's scores are not finite numbers: its training has diverged; take an earlier checkpoint")
     if sampling.temperature == 0:
         return int(logits_V.argmax())
-    logits_V = logits_V / sampling.temperature
+    scaled_V = (logits_V - logits_V.max()).double() / sampling.temperature
     if sampling.top_k is not None:
-        least = logits_V.topk(min(sampling.top_k, len(logits_V))).values[-1]
-        logits_V = logits_V.masked_fill(logits_V < least, -torch.inf)
-    probabilities_V = logits_V.softmax(-1)
+        likeliest = scaled_V.topk(min(sampling.top_k, len(scaled_V))).indices
+        scaled_V = torch.full_like(scaled_V, -torch.inf).index_copy(0, likeliest, scaled_V[likeliest])
+    probabilities_V = scaled_V.softmax(-1)
     if sampling.top_p is not None:
         ordered, order = probabilities_V.sort(descending=True)
-        before = ordered.cumsum(-1) - ordered
-        probabilities_V = probabilities_V.index_fill(0, order[before >= sampling.top_p], 0.0)
+        before = ordered.cumsum(-1)[:-1]
+        probabilities_V = probabilities_V.index_fill(0, order[1:][before >= sampling.top_p], 0.0)
     return int(torch.multinomial(probabilities_V, 1, generator=random))

@@ -23,7 +23,7 @@ class Head(nn.Module):
 
     def __init__(self, hidden_size: int, vocab_size: int, *, bias: bool = False, loss: Loss = Loss.auto) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(vocab_size, hidden_size))
+        self.weight: Tensor = nn.Parameter(torch.empty(vocab_size, hidden_size))
         self.bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
         self.loss = loss
 
@@ -69,4 +69,6 @@ class Head(nn.Module):
             return False
         if torch.is_autocast_enabled(hidden_BTC.device.type) or torch.compiler.is_compiling():
             return False  # the fused loss knows neither
+        if hidden_BTC.dtype is not torch.float32:
+            return False  # it would sum thousands of losses in that type
         return self.loss is Loss.fused or num_tokens * self.weight.shape[0] * 4 > SMALL_LOGITS_BYTES

@@ -17,7 +17,16 @@ def causal_mask(segments_BT: Tensor) -> Tensor:
     """
     length = segments_BT.shape[1]
     earlier = torch.ones(length, length, dtype=torch.bool, device=segments_BT.device).tril()
-    return (segments_BT[:, None, :, None] == segments_BT[:, None, None, :]) & earlier
+    documents_BT = document_begins(segments_BT).cumsum(1)
+    return (documents_BT[:, None, :, None] == documents_BT[:, None, None, :]) & earlier
+
+
+def document_begins(segments_BT: Tensor) -> Tensor:
+    """Return whether each token is the first of its document, or of the row.
+
+    Shape: (B, T) -> (B, T).
+    """
+    return F.pad(segments_BT[:, 1:] != segments_BT[:, :-1], (1, 0), value=True)
 
 
 def positions_in_segments(segments_BT: Tensor) -> Tensor:
@@ -26,8 +35,7 @@ def positions_in_segments(segments_BT: Tensor) -> Tensor:
     Shape: (B, T) -> (B, T).
     """
     index_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
-    begins = F.pad(segments_BT[:, 1:] != segments_BT[:, :-1], (1, 0), value=True)
-    return index_T - torch.cummax(index_T * begins, dim=1).values
+    return index_T - torch.cummax(index_T * document_begins(segments_BT), dim=1).values
 
 
 def attend(
@@ -44,9 +52,14 @@ def attend(
 
     Shape: (B, H, T, D), (B, G, T, D), (B, G, T, D) -> (B, T, H * D).
     Source: Vaswani et al. 2017, equation 1; grouped queries: Ainslie et al. 2023.
+
+    Raises:
+        ValueError: documents are to be kept apart, and the cache does not know those of the tokens in it.
     """
     is_causal = mask is None
     if cache is not None:
+        if mask is not None and cache.length:
+            raise ValueError("segments and a state that has read tokens: a key-value cache does not know its documents")
         k_BHTD, v_BHTD = cache.extend(layer, k_BHTD, v_BHTD)
         if q_BHTD.shape[2] != k_BHTD.shape[2]:
             is_causal = False
@@ -82,10 +95,12 @@ class Rotary(nn.Module):
         Shape: (length, D) each.
         """
         if self._tables is None or len(self._tables[0]) < length or self._tables[0].device != device:
-            even = torch.arange(0, self.head_size, 2, dtype=torch.float64)
-            frequencies = self.theta ** (-even / self.head_size)
-            angles = torch.outer(torch.arange(max(length, 128), dtype=torch.float64), frequencies).repeat(1, 2)
-            self._tables = (angles.cos().float().to(device), angles.sin().float().to(device))
+            with torch.inference_mode(False):  # a table made in validation serves training too
+                even = torch.arange(0, self.head_size, 2, dtype=torch.float64)
+                frequencies = self.theta ** (-even / self.head_size)
+                positions = torch.arange(max(2 * length, 128), dtype=torch.float64)
+                angles = torch.outer(positions, frequencies).repeat(1, 2)
+                self._tables = (angles.cos().float().to(device), angles.sin().float().to(device))
         cos, sin = self._tables
         return cos[:length], sin[:length]
 

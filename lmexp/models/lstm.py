@@ -2,7 +2,7 @@
 
 Choices: dropout on the embedding, between the layers and on the output, none inside the recurrence (Zaremba et al.
 2014); tied embeddings with a projection where the widths differ; the head's rows and the embedding in U(-0.1, 0.1),
-torch's own initialisation of the recurrent weights with the forget gate's bias at 1 (Jozefowicz et al. 2015).
+torch's own initialisation of the recurrent weights with the forget gate's input bias at 1 (Jozefowicz et al. 2015).
 Shapes: B rows, T tokens, C hidden size, E embedding size, L layers, P pieces of rows that belong to one document.
 """
 
@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lmexp.config.model import LSTMConfig
 from lmexp.models.heads import Head
+from lmexp.models.layers import document_begins
 from lmexp.models.state import LanguageModel, LSTMState, matrix_flops
 
 
@@ -41,6 +42,7 @@ class LSTM(LanguageModel):
             self.head.weight = self.embedding.weight
         self._open_forget_gates()
 
+    @torch.compiler.disable  # torch.compile cannot see into nn.LSTM, and warns at what is around it
     def forward(
         self, tokens_BT: Tensor, state: LSTMState | None = None, segments_BT: Tensor | None = None
     ) -> tuple[Tensor, LSTMState]:
@@ -48,10 +50,11 @@ class LSTM(LanguageModel):
             state = self.new_state(len(tokens_BT), 0)
         x_BTE = F.dropout(self.embedding(tokens_BT), self.config.dropout, self.training)
         carried = (state.hidden_LBC.to(x_BTE.dtype), state.cell_LBC.to(x_BTE.dtype))
-        if segments_BT is None:
-            x_BTC, (hidden, cell) = self.lstm(x_BTE, carried)
-        else:
-            x_BTC, (hidden, cell) = self._run_by_document(x_BTE, carried, segments_BT)
+        with torch.autocast("cpu", enabled=False):  # few CPUs have oneDNN's LSTM in bfloat16
+            if segments_BT is None:
+                x_BTC, (hidden, cell) = self.lstm(x_BTE, carried)
+            else:
+                x_BTC, (hidden, cell) = self._run_by_document(x_BTE, carried, segments_BT)
         x_BTC = self.projection(F.dropout(x_BTC, self.config.dropout, self.training))
         return x_BTC, LSTMState(hidden, cell, state.length + tokens_BT.shape[1])
 
@@ -76,7 +79,7 @@ class LSTM(LanguageModel):
         The first piece of a row goes on from the carried state: a row that begins with a new document must come with a
         state of zeros. The state after a row is that of its last piece.
         """
-        begins = F.pad(segments_BT[:, 1:] != segments_BT[:, :-1], (1, 0), value=True).flatten()
+        begins = document_begins(segments_BT).flatten()
         starts_P = begins.nonzero().squeeze(1)
         lengths_P = torch.diff(starts_P, append=starts_P.new_tensor([begins.numel()]))
         is_first_P = starts_P % segments_BT.shape[1] == 0

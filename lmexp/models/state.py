@@ -27,7 +27,8 @@ class State(Protocol):
 class LanguageModel(nn.Module):
     """The contract of a model.
 
-    `model(tokens_BT, state, segments_BT)` returns (hidden_BTC, state). Without a state it reads from the start.
+    `model(tokens_BT, state, segments_BT)` returns (hidden_BTC, state). Without a state it reads from the start. The state
+    given may be written into, so go on from the one returned; `select` makes a copy.
     `segments_BT` numbers the document of each token; nothing is carried over where the number changes.
     """
 
@@ -55,7 +56,7 @@ class LanguageModel(nn.Module):
 def matrix_flops(model: LanguageModel) -> float:
     """Return 6 operations for each weight of a matrix that tokens are multiplied with (a lookup is none)."""
     lookups = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    weights = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in lookups]
+    weights: list[Tensor] = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in lookups]
     if id(model.head.weight) in lookups:
         weights.append(model.head.weight)
     return 6.0 * sum(weight.numel() for weight in weights)
@@ -100,8 +101,13 @@ class KeyValueCache:
         """Write the keys and values of new tokens and return those of all tokens so far.
 
         `length` moves on once, when the last layer has written.
+
+        Raises:
+            ValueError: there is no room for them.
         """
-        end = self.length + keys_BHTD.shape[2]
+        end, room = self.length + keys_BHTD.shape[2], self.keys.shape[3]
+        if end > room:
+            raise ValueError(f"a state for {room} tokens cannot hold {end}")
         self.keys[layer, :, :, self.length : end] = keys_BHTD
         self.values[layer, :, :, self.length : end] = values_BHTD
         if layer == len(self.keys) - 1:

@@ -110,8 +110,9 @@ class Attention(nn.Module):
         q, k, v = (
             projection(x_BTC).unflatten(-1, (-1, self.head_size)) for projection in (self.query, self.key, self.value)
         )
-        q_BHTD = rotate(self.query_norm(q).transpose(1, 2), cos, sin)
-        k_BGTD = rotate(self.key_norm(k).transpose(1, 2), cos, sin)
+        # Under autocast the projections are bfloat16, and the norms and angles are better in the type of x.
+        q_BHTD = rotate(self.query_norm(q.type_as(x_BTC)).transpose(1, 2), cos, sin)
+        k_BGTD = rotate(self.key_norm(k.type_as(x_BTC)).transpose(1, 2), cos, sin)
         dropout = self.dropout if self.training else 0.0
         return self.output(
             attend(q_BHTD, k_BGTD, v.transpose(1, 2), cache=state, layer=self.layer, mask=mask, dropout=dropout)

@@ -67,7 +67,7 @@ class Muon(Optimizer):
         self._share_state_of_adamw()
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move all weights once, and return what the closure returns."""
         loss = None
         if closure is not None:
@@ -91,26 +91,27 @@ class Muon(Optimizer):
             self._adamw.state = self.state
 
     def _move_matrices(self, group: dict[str, Any]) -> None:
-        by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+        by_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
         for parameter in group["params"]:
             if parameter.grad is not None:
-                by_shape.setdefault(parameter.shape, []).append(parameter)
-        for shape, parameters in by_shape.items():
-            updates = []
-            for parameter in parameters:
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"]
-                momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                updates.append(parameter.grad.lerp(momentum, group["momentum"]).flatten(1))
-            orthogonal = orthogonalize(torch.stack(updates), group["newton_schulz_steps"])
+                update = self._with_momentum(parameter, parameter.grad, group["momentum"])
+                by_shape.setdefault(parameter.shape, []).append((parameter, update.flatten(1)))
+        for shape, moves in by_shape.items():
+            orthogonal = orthogonalize(torch.stack([update for _, update in moves]), group["newton_schulz_steps"])
             rows, columns = orthogonal.shape[-2:]
             scale = group["lr"] * max(1.0, rows / columns) ** 0.5
-            for parameter, update in zip(parameters, orthogonal, strict=True):
+            for (parameter, _), update in zip(moves, orthogonal, strict=True):
                 if group["weight_decay"]:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.sub_(update.view(shape), alpha=scale)
+
+    def _with_momentum(self, parameter: nn.Parameter, gradient: Tensor, momentum: float) -> Tensor:
+        """Add a gradient to the running mean and return Nesterov's mix of both."""
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        mean = state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(mean, momentum)
 
 
 def orthogonalize(matrices_NRC: Tensor, steps: int) -> Tensor:

@@ -75,7 +75,7 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = build(self.config.optimizer, model=self.model)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(step))  # a function: no state
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
@@ -192,6 +192,7 @@ class Task(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["lmexp"]
+        _set_lightnings_progress(checkpoint, state["batches_seen"])
         self.batches_seen = state["batches_seen"]
         self._losses_summed = state["losses_summed"]
         self._stopwatch.total = state["seconds"]
@@ -216,6 +217,15 @@ class Task(LightningModule):
 
     def _mean_over_ranks(self, value: Tensor) -> float:
         return self.trainer.strategy.reduce(value, reduce_op="mean").item()
+
+
+def _set_lightnings_progress(checkpoint: dict[str, Any], batches_seen: int) -> None:
+    """Tell Lightning that exactly these batches are over: a checkpoint is written when the next one is fetched already,
+    and counting that one too would move every validation after a resume."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for part in ("total", "current"):
+        progress[part] |= dict.fromkeys(("ready", "started", "processed", "completed"), batches_seen)
+    progress["is_last_batch"] = False
 
 
 class Evaluation:

@@ -61,7 +61,7 @@ class Tokenizer(ABC):
 
 def learn(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     """Return a tokenizer learned from texts."""
-    return build(config, learned=built_class(config).learn(config, texts))
+    return build(config, learned=built_class(config).learn(config, map(require_unicode, texts)))
 
 
 def load(path: Path) -> Tokenizer:
@@ -96,4 +96,11 @@ def text_to_bytes(text: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise DataError(f"the text holds {text[error.start]!r} at character {error.start}, which is not Unicode text") from None
+        half = f"{text[error.start]!r} at character {error.start}"
+        raise DataError(f"the text holds {half}: half of a surrogate pair, which is not Unicode text") from None
+
+
+def require_unicode(text: str) -> str:
+    """Return the text; raises what `text_to_bytes` raises."""
+    text_to_bytes(text)
+    return text

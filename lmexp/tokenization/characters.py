@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lmexp.config.tokenizer import CharactersConfig
 from lmexp.errors import DataError
-from lmexp.tokenization.base import Tokenizer, bytes_to_text, text_to_bytes
+from lmexp.tokenization.base import Tokenizer, bytes_to_text, require_unicode
 
 HIGHEST_CODE_POINT = 0x10FFFF
 
@@ -37,23 +37,22 @@ class Characters(Tokenizer):
         return "".join(sorted(seen))
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        code_points = np.frombuffer(text_to_bytes(text).decode().encode("utf-32-le"), dtype=np.uint32)
+        code_points = np.frombuffer(require_unicode(text).encode("utf-32-le"), dtype=np.uint32)
         ids = self._id_of_code_point[code_points].astype(np.int64)
-        unknown = np.flatnonzero(ids < 0)
-        if not len(unknown):
+        unknown = ids < 0
+        if not unknown.any():
             return ids
         if not self.byte_fallback:
-            character = text[unknown[0]]
+            character = text[int(unknown.argmax())]
             raise DataError(
                 f"{character!r} (U+{ord(character):04X}) is not in the training split; "
                 "set tokenizer.byte_fallback=true to spell such characters in bytes"
             )
-        parts, start = [], 0
-        for position in unknown:
-            spelled = np.frombuffer(text[position].encode(), dtype=np.uint8).astype(np.int64) + self.num_characters
-            parts += [ids[start:position], spelled]
-            start = position + 1
-        return np.concatenate([*parts, ids[start:]])
+        num_bytes = 1 + (code_points >= 0x80) + (code_points >= 0x800) + (code_points >= 0x10000)
+        spelled = np.repeat(ids, np.where(unknown, num_bytes, 1))
+        data = code_points[unknown].tobytes().decode("utf-32-le").encode()
+        spelled[spelled < 0] = np.frombuffer(data, dtype=np.uint8).astype(np.int64) + self.num_characters
+        return spelled
 
     def decode(self, ids: Sequence[int]) -> str:
         text: list[str] = []

@@ -1,8 +1,9 @@
 """SentencePiece, set up so that decode(encode(text)) == text for every UTF-8 text.
 
 No normalisation (unless asked for), no dummy prefix, no white-space removal, bytes for what has no piece. One character
-needs help: SentencePiece writes spaces as U+2581, so a real U+2581 is spelled in bytes here. The pieces are learned from
-chunks of the text and not from its lines, so newlines and indentation become pieces like any other.
+needs help: SentencePiece writes spaces as U+2581, so a real U+2581 is spelled in bytes here, and a space always has a
+piece, even where the text has none (Chinese). The pieces are learned from chunks of the text and not from its lines, so
+newlines and indentation become pieces like any other.
 """
 
 import base64
@@ -16,12 +17,15 @@ from numpy.typing import NDArray
 
 from lmexp.config.tokenizer import SentencePieceConfig
 from lmexp.errors import DataError
-from lmexp.tokenization.base import Tokenizer, text_to_bytes
+from lmexp.tokenization.base import Tokenizer, require_unicode
 
 UNKNOWN_ID, END_ID, FIRST_BYTE_ID = 0, 1, 2
 SPACE_MARK = "\u2581"
 RESERVED = re.compile("[\0\t\u2585]")
 CHUNK_CHARACTERS = 2000
+# A piece has spaces at its start only, so a text cut before a run of them has the same pieces. Long texts are cut, for
+# on them bpe is several times slower and unigram loses digits in its sums.
+ENCODED_AT_ONCE = re.compile(r"(?s).{10000}.*?\S(?= )|.+")
 
 
 class SentencePiece(Tokenizer):
@@ -49,6 +53,7 @@ class SentencePiece(Tokenizer):
                 character_coverage=config.character_coverage,
                 normalization_rule_name=config.normalization.name,
                 byte_fallback=True,
+                required_chars=SPACE_MARK,
                 add_dummy_prefix=False,
                 remove_extra_whitespaces=False,
                 allow_whitespace_only_pieces=True,
@@ -65,12 +70,12 @@ class SentencePiece(Tokenizer):
         return base64.b64encode(model.getvalue()).decode()
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        text_to_bytes(text)  # refuses what is not Unicode
         ids: list[int] = []
-        for number, part in enumerate(text.split(SPACE_MARK)):
+        for number, part in enumerate(require_unicode(text).split(SPACE_MARK)):
             if number:
                 ids += [FIRST_BYTE_ID + byte for byte in SPACE_MARK.encode()]
-            ids += self._model.encode(part)
+            for stretch in ENCODED_AT_ONCE.findall(part):
+                ids += self._model.encode(stretch)
         return np.array(ids, dtype=np.int64)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -99,10 +104,12 @@ def _cut(text: str) -> Iterator[str]:
 def _explain(error: str, vocab_size: int) -> str:
     largest = re.search(r"<= (\d+)", error)
     if largest:
-        return f"tokenizer.vocab_size={vocab_size}: the text gives at most {largest[1]} tokens; set it to {largest[1]} or less"
+        most = largest[1]
+        return f"tokenizer.vocab_size={vocab_size}: the text gives at most {most} tokens; set it to {most} or less"
     smallest = re.search(r"\d+ vs (\d+)", error)
     if smallest:
-        return f"tokenizer.vocab_size={vocab_size}: the characters of this text alone need {smallest[1]}; set it higher"
+        need = f"the characters of this text alone need {smallest[1]}"
+        return f"tokenizer.vocab_size={vocab_size}: {need}; set it to {smallest[1]} or more"
     if "is empty" in error or "sentences_" in error:
         return "the training split has no text to learn a tokenizer from"
     return f"SentencePiece cannot learn from this text: {error}"

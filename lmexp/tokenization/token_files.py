@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lmexp.errors import StorageError
+from lmexp.errors import DataError, StorageError
 from lmexp.tokenization.base import Tokenizer
 
 
@@ -42,19 +42,30 @@ def write(
     tokenizer: Tokenizer,
     *,
     end_of_document: bool,
-    separator_bytes: int = 0,
+    separator: str = "",
 ) -> SplitCounts:
-    """Tokenize documents into files in a folder and return their counts."""
+    """Tokenize documents into files in a folder and return their counts.
+
+    `separator` stood between the documents; the end-of-document token stands for it, or else it stays in the text.
+
+    Raises:
+        DataError: the tokenizer has no end-of-document token, or cannot encode a document.
+    """
+    if end_of_document and tokenizer.end_of_document_id is None:
+        raise DataError(
+            "data.end_of_document=true, but the tokenizer has no such token; set data.end_of_document=false or "
+            "tokenizer.end_of_document=true"
+        )
     starts, num_tokens, num_bytes = [], 0, 0
     with open(folder / f"{split}.bin", "wb") as file:
         for text in texts:
-            ids = tokenizer.encode(text).astype(_dtype(tokenizer.vocab_size))
+            ids = tokenizer.encode(text if end_of_document else text + separator).astype(_dtype(tokenizer.vocab_size))
             if end_of_document:
                 ids = np.append(ids, ids.dtype.type(tokenizer.end_of_document_id))
             file.write(ids.tobytes())
             starts.append(num_tokens)
             num_tokens += len(ids)
-            num_bytes += len(text.encode()) + separator_bytes
+            num_bytes += len(text.encode()) + len(separator)
     np.save(folder / f"{split}.documents.npy", np.array(starts, dtype=np.int64))
     return SplitCounts(tokens=num_tokens, documents=len(starts), bytes=num_bytes)
 
@@ -68,9 +79,9 @@ def read(folder: Path, split: str, counts: SplitCounts, vocab_size: int) -> Toke
     path, dtype = folder / f"{split}.bin", np.dtype(_dtype(vocab_size))
     try:
         size = path.stat().st_size
-        starts = np.load(folder / f"{split}.documents.npy", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise StorageError(f"{folder}: the tokenized text is damaged ({error}); delete the folder to make it anew") from None
+        starts = np.load(folder / f"{split}.documents.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise StorageError(f"{folder}: the tokenized text is damaged ({error}); delete it to make it anew") from None
     if size != counts.tokens * dtype.itemsize or len(starts) != counts.documents:
         raise StorageError(f"{path} is not as long as it was written; delete the folder {folder} to make it anew")
     ids = np.memmap(path, dtype=dtype, mode="r") if counts.tokens else np.empty(0, dtype)

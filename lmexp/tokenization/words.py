@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmexp.config.tokenizer import WordsConfig
-from lmexp.tokenization.base import Tokenizer
+from lmexp.tokenization.base import Tokenizer, require_unicode
 
 UNKNOWN, END = "<unk>", "<eos>"
 
@@ -41,7 +41,7 @@ class Words(Tokenizer):
     def encode(self, text: str) -> NDArray[np.int64]:
         find, unknown, end = self._id_of_word.get, self._unknown_id, self.end_of_document_id
         ids: list[int] = []
-        for number, line in enumerate(text.split("\n")):
+        for number, line in enumerate(require_unicode(text).split("\n")):
             if number:
                 ids.append(end)
             ids += [find(word, unknown) for word in line.split()]

@@ -61,7 +61,7 @@ class Checkpoints(Callback):
         self._measured_at: tuple[int, dict[str, float]] = (0, {})
         self._is_among_best = False
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.install()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:

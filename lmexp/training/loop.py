@@ -93,13 +93,13 @@ def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, da
     if is_first_rank:
         tokens = task.steps_done * task.tokens_per_step
         speed = {"train/tokens_per_second": tokens / task.seconds_trained} if task.seconds_trained else {}
-        last_loss = {k: v for k, v in task.last_metrics.items() if k == "train/loss_nats"}
+        train_losses = [row["train/loss_nats"] for row in run.metrics if "train/loss_nats" in row]
         run.update(
             step=task.steps_done,
             tokens=tokens,
             flops=task.flops_per_token * tokens,
             seconds_trained=task.seconds_trained,
-            metrics=speed | last_loss,
+            metrics=speed | {"train/loss_nats": loss for loss in train_losses[-1:]},
         )
 
 

@@ -1,0 +1,98 @@
+"""Small runs for the tests of training: seconds each, with everything on that makes a resume hard."""
+
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lmexp import checkpoints, compose
+from lmexp.config import TrainConfig
+from lmexp.runs import RunFolder
+from lmexp.tasks.base import Task
+
+TINY = [
+    "data=text",
+    "tokenizer=characters",
+    "data.batch_size=4",
+    "data.context_length=16",
+    "data.evaluation_batch_size=64",
+    "logger=none",
+    "trainer.max_steps=12",
+    "trainer.validate_every_steps=3",
+    "trainer.checkpoint_every_steps=4",
+    "trainer.log_every_steps=5",
+    "trainer.accumulate=2",
+    "trainer.progress_bar=false",
+    "callbacks.samples.prompts=[the]",
+    "callbacks.samples.max_tokens=8",
+    "model.hidden_size=16",
+    "model.dropout=0.2",
+]
+
+KINDS = {
+    "lstm shuffled": ["model=lstm_tiny"],
+    "lstm contiguous": ["model=lstm_tiny", "model.num_layers=2", "data.order=contiguous"],
+    "lstm contiguous by document": [
+        "model=lstm_tiny",
+        "data.order=contiguous",
+        "data.documents=line",
+        "data.segments=true",
+    ],
+    "transformer": ["model=transformer_tiny"],
+    "transformer with muon": ["model=transformer_tiny", "optimizer=muon"],
+    "gpt2 with a moving average": ["model=gpt2", "callbacks=ema", "callbacks.ema_decay=0.9"],
+}
+
+
+def tiny(text_file: Path, *more: str) -> TrainConfig:
+    """Return the config of a small run."""
+    return compose("train", [*TINY, f"data.path={text_file}", *more])
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, micro_step: int, how: int | Exception = signal.SIGTERM) -> None:
+    """Send this process a signal, or raise an error, when a micro-step of the next run is over."""
+    finish = Task.on_train_batch_end
+
+    def finish_and_stop(self: Task, outputs: Any, batch: Any, batch_idx: int) -> None:
+        finish(self, outputs, batch, batch_idx)
+        if batch_idx + 1 == micro_step:
+            monkeypatch.setattr(Task, "on_train_batch_end", finish)
+            if isinstance(how, Exception):
+                raise how
+            os.kill(os.getpid(), how)
+
+    monkeypatch.setattr(Task, "on_train_batch_end", finish_and_stop)
+
+
+def outcome(run: RunFolder) -> dict[str, Any]:
+    """Return all of a run that must be the same bit by bit: weights, optimizer, counters, metrics, samples."""
+    folder = checkpoints.listing(run.checkpoints)[-1]
+    state = torch.load(folder / checkpoints.STATE, weights_only=True)
+    state["lmexp"].pop("seconds")
+    return {
+        "step": checkpoints.step_of(folder),
+        "weights": checkpoints.read_meta(folder)["files"][checkpoints.WEIGHTS]["sha256"],
+        "optimizer": digest(state["optimizer_states"]),
+        "schedule": digest(state["lr_schedulers"]),
+        "counters": digest(state["lmexp"]),
+        "metrics": [{k: v for k, v in row.items() if "per_second" not in k} for row in run.metrics],
+        "samples": run.samples,
+        "best": run.record["best_checkpoint"],
+        "result": {k: v for k, v in run.record["metrics"].items() if "per_second" not in k},
+    }
+
+
+def digest(value: Any) -> str:
+    """Return a hash of nested values, tensors by their bytes."""
+    if isinstance(value, torch.Tensor):
+        return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest() + str(value.dtype)
+    if isinstance(value, dict):
+        return json.dumps({str(key): digest(part) for key, part in value.items()}, sort_keys=True)
+    if isinstance(value, list | tuple):
+        return json.dumps([digest(part) for part in value])
+    return repr(value)
