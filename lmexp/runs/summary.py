@@ -1,5 +1,6 @@
 """What a run has come to, for the end of a command."""
 
+import shlex
 from typing import Any
 
 from lmexp.runs.folder import RunFolder
@@ -28,11 +29,11 @@ def summary(run: RunFolder) -> str:
         for row in texts:
             text = _printable(row["prompt"] + row["text"]).strip().replace("\n", "\n    ")
             lines += [f"  - {text}"]
-    name = run.path.name
+    name, prompt = run.path.name, texts[0]["prompt"] if texts else "The"
     lines += [
         "",
         "next",
-        f"  lmexp generate {name} --prompt 'Return the'",
+        f"  lmexp generate {name} --prompt {shlex.quote(prompt)}",
         "  lmexp train model=lstm          another model, the same data",
         "  lmexp runs                      all runs and their results",
     ]
