@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
@@ -72,13 +73,21 @@ def platform(config: TrainConfig, corpus: Corpus, steps: int) -> float:
             config.trainer,
             folder=run.path,
             max_steps=total,
+            steps_per_stretch=task.steps_per_stretch,
             callbacks=[Progress(), *callbacks, clock],
             loggers=[RunLogger(run)],
             checkpoint_io=checkpoint_io,
         )
-        data = TextDataModule(config.data, corpus, seed=config.seed, accumulate=1, max_steps=total)
+        data = TextDataModule(
+            config.data,
+            corpus,
+            seed=config.seed,
+            accumulate=1,
+            max_steps=total,
+            steps_per_stretch=task.steps_per_stretch,
+        )
         with run.heartbeat():
-            trainer.fit(task, data)
+            trainer.fit(task, data, weights_only=True)
         return clock.seconds / steps * 1000
 
 
@@ -88,8 +97,8 @@ class Clock(Callback):
     def __init__(self) -> None:
         self.start = self.seconds = 0.0
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: object, batch: object, batch_idx: int) -> None:
-        if batch_idx == WARMUP_STEPS:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: object, batch_idx: int) -> None:
+        if pl_module.steps_done == WARMUP_STEPS:
             self.start = time.perf_counter()
 
     def on_train_batch_end(self, *_: object) -> None:

@@ -11,7 +11,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lmexp.config.data import DataConfig
-from lmexp.data.batches import Batch, EvaluationBatches, training_batches
+from lmexp.data.batches import Batch, Batches, EvaluationBatches, training_batches
 from lmexp.data.corpus import Corpus
 
 
@@ -19,20 +19,22 @@ class TextDataModule(LightningDataModule):
     """Loaders over a corpus."""
 
     def __init__(
-        self, config: DataConfig, corpus: Corpus, *, seed: int, accumulate: int, max_steps: int
+        self, config: DataConfig, corpus: Corpus, *, seed: int, accumulate: int, max_steps: int, steps_per_stretch: int
     ) -> None:
         super().__init__()
         self.config, self.corpus = config, corpus
-        self.seed, self.accumulate, self.max_steps = seed, accumulate, max_steps
+        self.seed, self.accumulate = seed, accumulate
+        self.max_steps, self.steps_per_stretch = max_steps, steps_per_stretch
 
     def train_dataloader(self) -> Any:
         batches = training_batches(
             self.corpus.open("train"), self.config, seed=self.seed, accumulate=self.accumulate, **self._place()
         )
         assert self.trainer is not None
-        first = self.trainer.lightning_module.batches_seen
-        sampler = From(first, self.max_steps * self.accumulate)
-        return DataLoader(_Items(batches), batch_size=None, sampler=sampler, collate_fn=_as_is)
+        task: Any = self.trainer.lightning_module
+        sampler = From(task.steps_done // self.steps_per_stretch, -(-self.max_steps // self.steps_per_stretch))
+        stretches = Stretches(batches, self.steps_per_stretch * self.accumulate, self.max_steps * self.accumulate)
+        return DataLoader(stretches, batch_size=None, sampler=sampler, collate_fn=_as_is)
 
     def val_dataloader(self) -> Any:
         return self._evaluation_loader("val")
@@ -40,9 +42,11 @@ class TextDataModule(LightningDataModule):
     def test_dataloader(self) -> Any:
         return self._evaluation_loader("test")
 
-    def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
         if device.type == "cpu":
             return batch
+        if isinstance(batch, list):
+            return [self.transfer_batch_to_device(part, device, dataloader_idx) for part in batch]
         return {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
 
     def _evaluation_loader(self, split: str) -> Any:
@@ -67,6 +71,28 @@ class From(Sampler[int]):
         return self.total
 
 
+class Stretches(Dataset[list[Batch]]):
+    """The batches of several optimizer steps as one item."""
+
+    def __init__(self, batches: Batches, length: int, total: int) -> None:
+        self.batches, self.length, self.total = batches, length, total
+
+    def __getitem__(self, index: int) -> list[Batch]:
+        first = index * self.length
+        return [self.batches[k] for k in range(first, min(first + self.length, self.total))]
+
+
+class Stretches(Dataset[list[Batch]]):
+    """The batches of several optimizer steps as one item."""
+
+    def __init__(self, batches: Batches, length: int, total: int) -> None:
+        self.batches, self.length, self.total = batches, length, total
+
+    def __getitem__(self, index: int) -> list[Batch]:
+        first = index * self.length
+        return [self.batches[k] for k in range(first, min(first + self.length, self.total))]
+
+
 class _Items(Dataset[Batch]):
     """Anything with __getitem__ as a torch Dataset."""
 
@@ -77,5 +103,5 @@ class _Items(Dataset[Batch]):
         return self.items[index]
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Batch:
     return batch

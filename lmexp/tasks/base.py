@@ -9,11 +9,15 @@ had not been (design rule 3). Metrics are summed on the device and written every
 import hashlib
 import math
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from lmexp.config.schema import build
 from lmexp.config.task import TaskConfig
@@ -26,30 +30,35 @@ from lmexp.models.state import LanguageModel, LSTMState
 from lmexp.optim.schedules import Schedule
 
 Metrics = dict[str, float]
+LONGEST_STRETCH = 10
 
 
 class Task(LightningModule):
-    """A model, its optimizer, and how both are trained; subclasses say what the loss is."""
+    """A model, its optimizer, and how both are trained; subclasses say what the loss is.
+
+    Lightning hands in a stretch of optimizer steps at a time, for its hooks cost more than a small model's step.
+    """
+
+    automatic_optimization = False
 
     def __init__(
         self, config: TaskConfig, *, train_config: TrainConfig, model: LanguageModel, corpus: Corpus, max_steps: int
     ) -> None:
         super().__init__()
-        config = self.config = train_config
-        self.model, self.corpus = model, corpus
-        self.max_steps, self.accumulate = max_steps, config.trainer.accumulate
-        self.tokens_per_step = config.data.batch_size * config.data.context_length * self.accumulate
-        self.flops_per_token = model.flops_per_token(config.data.context_length)
+        self.automatic_optimization = False
+        self.config, self.model, self.corpus = train_config, model, corpus
+        self.max_steps, self.accumulate = max_steps, train_config.trainer.accumulate
+        self.steps_per_stretch = steps_per_stretch(train_config)
+        self.tokens_per_step = train_config.data.batch_size * train_config.data.context_length * self.accumulate
+        self.flops_per_token = model.flops_per_token(train_config.data.context_length)
         self.schedule: Schedule = build(
-            config.schedule, max_steps=max_steps, tokens_per_step=self.tokens_per_step
+            train_config.schedule, max_steps=max_steps, tokens_per_step=self.tokens_per_step
         )
-        self.batches_seen = 0
+        self.counters = Counters()
+        self.stopwatch = Stopwatch()
         self.last_metrics: Metrics = {}
-        self._log_every = config.trainer.log_every_steps
-        self._loss_sum = torch.zeros(())
-        self._losses_summed = 0
-        self._gradient_norm: Tensor | None = None
-        self._stopwatch = Stopwatch()
+        self.after_step: Callable[[bool], None] = lambda ends_stretch: None
+        self._weights = list(model.parameters())
         self._carried: dict[int, LSTMState] = {}
         self._evaluation = Evaluation()
 
@@ -62,67 +71,88 @@ class Task(LightningModule):
         raise NotImplementedError
 
     @property
-    def steps_done(self) -> int:
-        """Whole optimizer steps."""
-        return self.batches_seen // self.accumulate
+    def batches_seen(self) -> int:
+        """Micro-steps done, over all starts of the run."""
+        return self.counters.batches_seen
 
     @property
-    def is_between_steps(self) -> bool:
-        """Whether no optimizer step is half accumulated."""
-        return self.batches_seen % self.accumulate == 0
+    def steps_done(self) -> int:
+        """Whole optimizer steps done, over all starts of the run."""
+        return self.counters.batches_seen // self.accumulate
 
     # -- the training step ------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
         optimizer = build(self.config.optimizer, model=self.model)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(step))  # a function: no state
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+        return optimizer
 
     def on_train_start(self) -> None:
-        self._loss_sum = self._loss_sum.to(self.device)
-        self._stopwatch.start()
+        self.counters.loss_sum = self.counters.loss_sum.to(self.device)
+        self.stopwatch.start()
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        assert batch["micro_step"] == batch_idx == self.batches_seen, "the loader and the loop disagree about the batch"
-        seed_everything(self.config.seed, batch_idx, self.global_rank)
+    def training_step(self, stretch: list[Batch], batch_idx: int) -> None:
+        optimizer: Any = self.optimizers()
+        for batch in stretch:
+            if batch["micro_step"] < self.batches_seen:
+                continue  # done before the run was stopped
+            self._micro_step(batch)
+            if self.batches_seen % self.accumulate:
+                continue
+            self._optimizer_step(optimizer)
+            if self.steps_done % self.config.trainer.log_every_steps == 0:
+                self._log_training()
+            self.after_step(batch is stretch[-1])
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        slot = batch_idx % self.accumulate
+    def _micro_step(self, batch: Batch) -> None:
+        """Add the gradient of one batch."""
+        counters = self.counters
+        assert batch["micro_step"] == counters.batches_seen, "the loader and the task disagree about the batch"
+        seed_everything(self.config.seed, counters.batches_seen, self.global_rank)
+        slot = counters.batches_seen % self.accumulate
         loss_sum, num_targets, carried = self.loss(batch, self._carried.get(slot))
         if "resets_B" in batch:
             self._carried[slot] = carried.detach()
         loss = loss_sum / num_targets
-        self._loss_sum += loss.detach()
-        self._losses_summed += 1
-        return loss
+        with self._without_sync() if slot + 1 < self.accumulate else nullcontext():
+            self.manual_backward(loss / self.accumulate)
+        counters.loss_sum += loss.detach()
+        counters.losses_summed += 1
+        counters.batches_seen += 1
 
-    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip to trainer.gradient_clip_norm and remember the norm for the steps that are logged."""
-        limit = self.config.trainer.gradient_clip_norm
-        is_logged = self.config.callbacks.log_gradient_norm and (self.steps_done + 1) % self._log_every == 0
+    def _optimizer_step(self, optimizer: Any) -> None:
+        factor = self.schedule(self.steps_done - 1)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        limit, callbacks = self.config.trainer.gradient_clip_norm, self.config.callbacks
+        is_logged = callbacks.log_gradient_norm and self.steps_done % self.config.trainer.log_every_steps == 0
         if limit is not None or is_logged:
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf)
-            self._gradient_norm = norm if is_logged else None
+            norm = torch.nn.utils.clip_grad_norm_(self._weights, limit or math.inf)
+            self.counters.gradient_norm = norm if is_logged else None
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        self.batches_seen += 1
-        if self.is_between_steps and self.steps_done % self._log_every == 0:
-            self._log_training()
+    def _without_sync(self) -> AbstractContextManager[None]:
+        """Keep the ranks from exchanging gradients that are not whole yet."""
+        wrapped = self.trainer.strategy.model
+        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
 
     def _log_training(self) -> None:
-        loss = self._mean_over_ranks(self._loss_sum / self._losses_summed)
+        counters = self.counters
+        loss = self._mean_over_ranks(counters.loss_sum / counters.losses_summed)
         self.require_finite(loss)
-        seconds = max(self._stopwatch.restart(), 1e-9)
+        seconds = max(self.stopwatch.restart(), 1e-9)
         metrics = {
             "train/loss_nats": loss,
-            "train/tokens_per_second": self._losses_summed * self.tokens_per_step / self.accumulate / seconds,
+            "train/tokens_per_second": counters.losses_summed * self.tokens_per_step / self.accumulate / seconds,
         }
         if self.config.callbacks.log_learning_rate:
             metrics["train/learning_rate"] = self.config.optimizer.learning_rate * self.schedule(self.steps_done - 1)
-        if self._gradient_norm is not None:
-            metrics["train/gradient_norm"] = self._gradient_norm.item()
-        self._loss_sum.zero_()
-        self._losses_summed = 0
+        if counters.gradient_norm is not None:
+            metrics["train/gradient_norm"] = counters.gradient_norm.item()
+        counters.loss_sum.zero_()
+        counters.losses_summed = 0
         self.record(metrics)
 
     def require_finite(self, loss: float | None = None) -> None:
@@ -131,7 +161,7 @@ class Task(LightningModule):
         Raises:
             NumericsError: saying at which step.
         """
-        value = self._loss_sum.item() if loss is None else loss
+        value = self.counters.loss_sum.item() if loss is None else loss
         if not math.isfinite(value):
             raise NumericsError(
                 f"the training loss is {value} at step {self.steps_done}; a lower optimizer.learning_rate, a longer "
@@ -148,7 +178,7 @@ class Task(LightningModule):
     # -- evaluation -------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self._stopwatch.pause()
+        self.stopwatch.pause()
         self._evaluation = Evaluation()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -156,7 +186,7 @@ class Task(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._finish_evaluation("val")
-        self._stopwatch.start()
+        self.stopwatch.start()
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
@@ -181,9 +211,9 @@ class Task(LightningModule):
         """Add our own counters; every rank comes here, so ranks can be gathered."""
         checkpoint["lmexp"] = {
             "batches_seen": self.batches_seen,
-            "losses_summed": self._losses_summed,
-            "loss_sums_of_ranks": self._gather(self._loss_sum[None]).flatten(),
-            "seconds": self._stopwatch.total,
+            "losses_summed": self.counters.losses_summed,
+            "loss_sums_of_ranks": self._gather(self.counters.loss_sum[None]).flatten(),
+            "seconds": self.stopwatch.total,
         }
         if self._carried:
             slots = [torch.stack((s.hidden_LBC, s.cell_LBC)) for _, s in sorted(self._carried.items())]
@@ -192,13 +222,13 @@ class Task(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["lmexp"]
-        _set_lightnings_progress(checkpoint, state["batches_seen"])
-        self.batches_seen = state["batches_seen"]
-        self._losses_summed = state["losses_summed"]
-        self._stopwatch.total = state["seconds"]
-        sums = state["loss_sums_of_ranks"]
-        world_size = self.trainer.world_size
-        self._loss_sum = (sums[self.global_rank] if len(sums) == world_size else sums.mean()).clone()
+        sums, world_size = state["loss_sums_of_ranks"], self.trainer.world_size
+        self.counters = Counters(
+            batches_seen=state["batches_seen"],
+            losses_summed=state["losses_summed"],
+            loss_sum=(sums[self.global_rank] if len(sums) == world_size else sums.mean()).clone(),
+        )
+        self.stopwatch.total = state["seconds"]
         if "carried" in state:
             rows = state["carried"].shape[-2] // world_size
             mine = state["carried"][..., self.global_rank * rows : (self.global_rank + 1) * rows, :]
@@ -206,11 +236,8 @@ class Task(LightningModule):
                 slot: LSTMState(part[0].to(self.device).contiguous(), part[1].to(self.device).contiguous())
                 for slot, part in enumerate(mine)
             }
-
-    @property
-    def seconds_trained(self) -> float:
-        """Seconds in training steps, over all starts of the run."""
-        return self._stopwatch.total
+        round_up = self.steps_per_stretch - 1 if self.steps_done >= self.max_steps else 0  # the last one may be shorter
+        _set_lightnings_progress(checkpoint, (self.steps_done + round_up) // self.steps_per_stretch)
 
     def _gather(self, tensor: Tensor) -> Tensor:
         return self.all_gather(tensor) if self.trainer.world_size > 1 else tensor[None]
@@ -219,13 +246,36 @@ class Task(LightningModule):
         return self.trainer.strategy.reduce(value, reduce_op="mean").item()
 
 
-def _set_lightnings_progress(checkpoint: dict[str, Any], batches_seen: int) -> None:
-    """Tell Lightning that exactly these batches are over: a checkpoint is written when the next one is fetched already,
-    and counting that one too would move every validation after a resume."""
+def steps_per_stretch(config: TrainConfig) -> int:
+    """Return how many optimizer steps Lightning hands in at once: what must happen between two steps (validation,
+    checkpoints, samples, a moving average) falls on the end of a stretch. The result does not depend on it.
+    """
+    if config.callbacks.ema_decay is not None or config.trainer.profiler is not None:
+        return 1
+    trainer, samples = config.trainer, config.callbacks.samples
+    periods = (trainer.validate_every_steps, trainer.checkpoint_every_steps, samples.every_steps)
+    common = math.gcd(*(period for period in periods if period is not None))
+    return max(n for n in range(1, LONGEST_STRETCH + 1) if common % n == 0)
+
+
+def _set_lightnings_progress(checkpoint: dict[str, Any], stretches: int) -> None:
+    """Tell Lightning that exactly these stretches are over: a checkpoint is written when the next one is fetched already,
+    and counting that one too would move every validation after a resume.
+    """
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     for part in ("total", "current"):
-        progress[part] |= dict.fromkeys(("ready", "started", "processed", "completed"), batches_seen)
+        progress[part] |= dict.fromkeys(("ready", "started", "processed", "completed"), stretches)
     progress["is_last_batch"] = False
+
+
+@dataclass
+class Counters:
+    """What changes with every step, kept apart because setting an attribute of a module is slow."""
+
+    batches_seen: int = 0
+    losses_summed: int = 0
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
+    gradient_norm: Tensor | None = None
 
 
 class Evaluation:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 
 from lmexp import checkpoints
@@ -61,20 +61,26 @@ class Checkpoints(Callback):
         self._measured_at: tuple[int, dict[str, float]] = (0, {})
         self._is_among_best = False
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.signals.install()
+        pl_module.after_step = lambda ends_stretch: self._stop_inside_stretch(trainer, pl_module, ends_stretch)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        task: Task = pl_module
-        if not task.is_between_steps:
-            return
-        step = task.steps_done
-        signal_number = self.signals.agreed(trainer.world_size)
+        step = pl_module.steps_done
         is_due = self.every_steps is not None and step % self.every_steps == 0
-        if step and (is_due or self._is_among_best or signal_number):
-            self._save(trainer, task)
-        if signal_number:
-            raise Stopped(f"stopped at step {step}; the same command goes on from there", signal_number)
+        if self.signals.agreed:
+            self._stop(trainer, pl_module)
+        elif step and (is_due or self._is_among_best):
+            self._save(trainer, pl_module)
+
+    def _stop_inside_stretch(self, trainer: Trainer, task: Task, ends_stretch: bool) -> None:
+        """Stop after this step; at the end of a stretch its validation comes first, and the next one does not begin."""
+        if self.signals.poll(trainer.world_size) and not ends_stretch:
+            self._stop(trainer, task)
+
+    def _stop(self, trainer: Trainer, task: Task) -> None:
+        self._save(trainer, task)
+        raise Stopped(f"stopped at step {task.steps_done}; the same command goes on from there", self.signals.agreed)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         measured = {key: value for key, value in pl_module.last_metrics.items() if key.startswith("val/")}
@@ -147,7 +153,7 @@ class Samples(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         every, step = self.config.every_steps, pl_module.steps_done
-        if every and step and pl_module.is_between_steps and step % every == 0:
+        if every and step and step % every == 0:
             self._sample(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

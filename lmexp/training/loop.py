@@ -49,12 +49,17 @@ def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
         )
         task: Task = build(config.task, train_config=config, model=model, corpus=corpus, max_steps=max_steps)
         data = TextDataModule(
-            config.data, corpus, seed=config.seed, accumulate=config.trainer.accumulate, max_steps=max_steps
+            config.data,
+            corpus,
+            seed=config.seed,
+            accumulate=config.trainer.accumulate,
+            max_steps=max_steps,
+            steps_per_stretch=task.steps_per_stretch,
         )
         loggers = _loggers(run, config, rank)
         mirrors += [logger for logger in loggers if isinstance(logger, WandbMirror)]
         with _signals() as signals:
-            trainer = _trainer(run, config, max_steps, loggers, signals)
+            trainer = _trainer(run, config, task, loggers, signals)
             _train(run, config, trainer, task, data)
 
 
@@ -92,19 +97,19 @@ def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, da
         trainer.test(task, data, verbose=False)
     if is_first_rank:
         tokens = task.steps_done * task.tokens_per_step
-        speed = {"train/tokens_per_second": tokens / task.seconds_trained} if task.seconds_trained else {}
+        speed = {"train/tokens_per_second": tokens / task.stopwatch.total} if task.stopwatch.total else {}
         train_losses = [row["train/loss_nats"] for row in run.metrics if "train/loss_nats" in row]
         run.update(
             step=task.steps_done,
             tokens=tokens,
             flops=task.flops_per_token * tokens,
-            seconds_trained=task.seconds_trained,
+            seconds_trained=task.stopwatch.total,
             metrics=speed | {"train/loss_nats": loss for loss in train_losses[-1:]},
         )
 
 
 def _trainer(
-    run: RunFolder, config: TrainConfig, max_steps: int, loggers: list[Any], signals: StopSignals
+    run: RunFolder, config: TrainConfig, task: Task, loggers: list[Any], signals: StopSignals
 ) -> Trainer:
     checkpoint_io = FolderCheckpointIO()
     callbacks = build(
@@ -119,7 +124,8 @@ def _trainer(
     return build(
         config.trainer,
         folder=run.path,
-        max_steps=max_steps,
+        max_steps=task.max_steps,
+        steps_per_stretch=task.steps_per_stretch,
         callbacks=callbacks,
         loggers=loggers,
         checkpoint_io=checkpoint_io,

@@ -18,6 +18,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = 0
+        self.agreed = 0
         self._before: dict[int, Any] = {}
         self._group: Any = None
         self._pending: tuple[Any, torch.Tensor] | None = None
@@ -36,10 +37,12 @@ class StopSignals:
             signal.signal(number, handler)
         self._before = {}
 
-    def agreed(self, world_size: int) -> int:
-        """Return the signal that all ranks stop for at this step, 0 for none. Every rank must ask at every step."""
-        if world_size == 1:
-            return self.received
+    def poll(self, world_size: int) -> bool:
+        """Return whether all ranks stop now. Every rank must ask after every step."""
+        self.agreed = self.received if world_size == 1 else self._agree()
+        return bool(self.agreed)
+
+    def _agree(self) -> int:
         if self._group is None:
             self._group = distributed.new_group(backend="gloo")
         result = 0
@@ -48,10 +51,8 @@ class StopSignals:
             work.wait()
             result = int(seen.item())
         mine = torch.tensor(self.received)
-        self._pending = (
-            distributed.all_reduce(mine, op=distributed.ReduceOp.MAX, group=self._group, async_op=True),
-            mine,
-        )
+        work = distributed.all_reduce(mine, op=distributed.ReduceOp.MAX, group=self._group, async_op=True)
+        self._pending = (work, mine)
         return result
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
