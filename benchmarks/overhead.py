@@ -20,7 +20,8 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from lmexp.checkpoints import FolderCheckpointIO
-from lmexp.config import TrainConfig, build, compose
+from lmexp.config import TrainConfig, build
+from lmexp.config.compose import compose
 from lmexp.data.batches import training_batches
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.data.datamodule import TextDataModule

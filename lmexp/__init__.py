@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmexp.checkpoints import load_run as load_run
-    from lmexp.config import compose as compose
+    from lmexp.config.compose import compose as compose
     from lmexp.training import train as train
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "compose", "load_run", "train"]
 
-_HOMES = {"compose": "lmexp.config", "train": "lmexp.training", "load_run": "lmexp.checkpoints"}
+_HOMES = {"compose": "lmexp.config.compose", "train": "lmexp.training", "load_run": "lmexp.checkpoints"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ it is loaded only if every byte is what was written; and loading never runs code
 import hashlib
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,8 +130,9 @@ def verify(folder: Path) -> None:
     Raises:
         StorageError: naming the first file that differs.
     """
-    files = read_meta(folder).get("files", {})
-    if set(files) != {WEIGHTS, STATE}:
+    meta = read_meta(folder)
+    files = meta.get("files") if isinstance(meta, dict) else None
+    if not isinstance(files, dict) or set(files) != {WEIGHTS, STATE}:
         raise StorageError(f"{folder / META}: it does not name the files of a checkpoint")
     for name, expected in files.items():
         try:
@@ -169,7 +171,10 @@ class FolderCheckpointIO(CheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         folder = Path(path)
         verify(folder)
-        state = torch.load(folder / STATE, map_location=map_location or "cpu", weights_only=True)
+        try:
+            state = torch.load(folder / STATE, map_location=map_location or "cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, OSError) as error:
+            raise StorageError(f"{folder / STATE}: cannot be loaded: {str(error).splitlines()[0]}") from None
         return {**state, "state_dict": read_weights(folder)}
 
     def remove_checkpoint(self, path: Any) -> None:

@@ -163,7 +163,7 @@ def explain(
 
 def _compose(overrides: list[str]) -> "TrainConfig":
     """Compose the command line; `resume=RUN` may be a part of a name, which becomes the folder here."""
-    from lmexp.config import compose
+    from lmexp.config.compose import compose
 
     config = compose("train", overrides)
     if config.resume not in ("auto", "force", "never"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,8 @@ def _range_problems(config: Settings, prefix: str) -> Iterator[Problem]:
         if isinstance(value, Settings):
             yield from problems_of(value, f"{prefix}{field.name}.")
         elif isinstance(value, int | float | str) and not in_range(value, field.metadata):
-            wanted = describe_range(field.metadata) or "a finite number"
+            is_finite = isinstance(value, str) or math.isfinite(value)
+            wanted = describe_range(field.metadata) if is_finite else "a finite number"
             yield Problem(f"{prefix}{field.name}", f"must be {wanted}, not {value}")
 
 
@@ -45,8 +47,8 @@ def stray_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     if not dataclasses.is_dataclass(schema):
         return
     names = {field.name for field in dataclasses.fields(schema)}
-    for key in node:
-        child = node._get_node(key)
+    for key in map(str, node):
+        child: Any = node._get_node(key)
         if key not in names:
             yield f"{prefix}{key}"
         elif isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
@@ -89,7 +91,8 @@ def unknown_key(key: str) -> Problem:
     siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
     namesakes = [k for k in known if k.rpartition(".")[2] == leaf]
     near = [siblings[name] for name in difflib.get_close_matches(leaf, siblings, 1, 0.6)]
-    guesses = [*near, *namesakes, *difflib.get_close_matches(key, known, 1, 0.8)]
+    as_deep = [k for k in known if k.count(".") == key.count(".")]
+    guesses = [*near, *namesakes, *difflib.get_close_matches(key, as_deep, 1, 0.8)]
     return Problem(key, "there is no such key" + (f"; did you mean {guesses[0]}?" if guesses else ""))
 
 
@@ -115,7 +118,7 @@ def field_type(key: str) -> Any:
         if isinstance(annotation, type) and issubclass(annotation, Option):
             schemas = list(OPTIONS[annotation.group].values())
         else:
-            schemas = [annotation] if dataclasses.is_dataclass(annotation) else []
+            schemas = [annotation] if isinstance(annotation, type) and issubclass(annotation, Settings) else []
     return annotation
 
 

@@ -20,7 +20,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from lmexp.config.check import FREE, describe_type, field_type, is_known, problems_of, stray_keys, unknown_key
+from lmexp.config.check import FREE, describe_type, field_type, is_known, owners, problems_of, stray_keys, unknown_key
 from lmexp.config.files import problems_of_choice
 from lmexp.config.options import CONF as CONF
 from lmexp.config.options import default_options, list_groups, shadowed
@@ -50,8 +50,8 @@ def compose(command: str = "train", overrides: Sequence[str] = ()) -> TrainConfi
     return config
 
 
-def compose_trials(command: str, overrides: Sequence[str]) -> list[TrainConfig]:
-    """Return the checked configs of a sweep (`-m`); of very many, some in which every value occurs.
+def compose_trials(command: str, overrides: Sequence[str], at_most: int = MAX_CHECKED_TRIALS) -> list[TrainConfig]:
+    """Return the checked configs of a sweep (`-m`); of more than `at_most`, those that show the most values.
 
     Raises:
         ConfigError: with every problem of every trial, each once.
@@ -62,7 +62,7 @@ def compose_trials(command: str, overrides: Sequence[str]) -> list[TrainConfig]:
         parsed, problems = _parse(overrides)
         found = dict.fromkeys(problems)
         choices = [values for override in parsed if (values := _choices(override, found))]
-        for choice in islice(_trials(choices), MAX_CHECKED_TRIALS):
+        for choice in islice(_trials(choices), at_most):
             config, problems = _compose(command, _parse(choice)[0], memo)
             found.update(dict.fromkeys(problems))
             trials += [config] if config is not None else []
@@ -98,7 +98,7 @@ def _choices(override: Override, problems: dict[Problem, None]) -> list[str]:
     if override.is_sweep_override():
         problems[Problem(key, "the basic sweeper takes lists and range(), not intervals")] = None
         return []
-    return [override.input_line]
+    return [_text(override)]
 
 
 def _trials(choices: list[list[str]]) -> Iterator[list[str]]:
@@ -111,23 +111,20 @@ def _trials(choices: list[list[str]]) -> Iterator[list[str]]:
 
 def _compose(command: str, overrides: list[Override], memo: Memo) -> tuple[TrainConfig | None, list[Problem]]:
     chosen, values, problems = _sort_out(overrides)
-    key = tuple(override.input_line for override in chosen)
+    key = tuple(map(_text, chosen))
     if key not in memo:
         memo[key] = _compose_options(command, chosen)
     composed, in_options = copy.deepcopy(memo[key])
     problems += in_options
-    is_whole = not problems
-    for override in values:
-        problem = _apply(override, composed) if composed is not None else None
-        problems += [problem] if problem else []
     if composed is None:
         return None, problems
-    config, in_values = _checked(composed)
-    if not is_whole:  # what is left of the options may not fit together: keep to what was said on the command line
+    misplaced = [problem for override in values if (problem := _apply(override, composed))]
+    config, more = _checked(composed)
+    if problems:  # an option was left out, so that other keys are missing too: keep to what the command line is about
         given = {override.key_or_group for override in values}
-        problems = [p for p in problems if "the chosen " not in p.message]
-        in_values = [p for p in in_values if p.key in given]
-    return config, problems + in_values
+        misplaced = [p for p in misplaced if not owners(p.key) or p != unknown_key(p.key)]
+        more = [p for p in more if p.key in given]
+    return config, problems + misplaced + more
 
 
 def _sort_out(overrides: list[Override]) -> tuple[list[Override], list[Override], list[Problem]]:
@@ -146,7 +143,7 @@ def _sort_out(overrides: list[Override]) -> tuple[list[Override], list[Override]
             problems.append(Problem(key, "is part of every run; ~ cannot take it away"))
         elif key not in groups or isinstance(override.value(), dict):
             values.append(override)
-        elif override.package is not None or not override.is_change():
+        elif override.package is not None or override.is_add() or override.is_force_add():
             problems.append(Problem(override.get_key_element(), f"write {key}={override.get_value_element_as_str()}"))
         elif override.value() is None and key not in OPTIONS:
             chosen = [o for o in chosen if o.key_or_group != key]
@@ -161,7 +158,7 @@ def _compose_options(command: str, chosen: list[Override]) -> tuple[DictConfig |
     """Let Hydra compose the chosen options; leave out, and report, those that do not fit the schema."""
     problems: list[Problem] = []
     while True:
-        lines = [override.input_line for override in chosen]
+        lines = list(map(_text, chosen))
         try:
             composed = hydra.compose(command, hydra_searchpath(lines) + lines, return_hydra_config=True)
         except Exception as error:  # a YAML file can be wrong in as many ways as there are parsers
@@ -181,7 +178,7 @@ def _compose_options(command: str, chosen: list[Override]) -> tuple[DictConfig |
 
 def _apply(override: Override, composed: DictConfig) -> Problem | None:
     """Put a value in its place, or return why it cannot be put there."""
-    key, value = override.key_or_group, override.input_line.partition("=")[2]
+    key, value = override.key_or_group, _text(override).partition("=")[2]
     if not is_known(key):
         return unknown_key(key)
     try:
@@ -193,16 +190,17 @@ def _apply(override: Override, composed: DictConfig) -> Problem | None:
     if isinstance(cause, ValidationError):
         return _wrong_type(full_key, value or "''", cause)
     if full_key.startswith(FREE):
-        return Problem(full_key, f"a key of your own needs a plus sign: +{override.input_line}")
+        return Problem(full_key, f"a key of your own needs a plus sign: +{_text(override)}")
     if "in struct" in str(cause) or "not in '" in str(cause):
         return unknown_key(full_key)
     return Problem(full_key, _first_line(cause))
 
 
 def _checked(composed: DictConfig) -> tuple[TrainConfig | None, list[Problem]]:
-    problems = [unknown_key(key) for key in stray_keys(composed)]
-    problems += [Problem(key, "??? stands for a value that must be given") for key in OmegaConf.missing_keys(composed)]
-    problems += _unresolved(composed)
+    problems = [unknown_key(key) for key in stray_keys(composed)] + list(_unresolved(composed))
+    if not problems:
+        missing = sorted(map(str, OmegaConf.missing_keys(composed)))
+        problems = [Problem(key, "??? stands for a value that must be given") for key in missing]
     if problems:
         return None, problems
     try:
@@ -214,7 +212,7 @@ def _checked(composed: DictConfig) -> tuple[TrainConfig | None, list[Problem]]:
 
 def _unresolved(node: DictConfig, prefix: str = "") -> Iterator[Problem]:
     """Yield the interpolations that lead nowhere, or to a value of another type."""
-    for key in node:
+    for key in map(str, node):
         child, dotted = node._get_node(key), f"{prefix}{key}"
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
             yield from _unresolved(child, f"{dotted}.")
@@ -246,12 +244,18 @@ def _explain_file(error: Exception) -> Problem:
     problem = Problem(key[1] if key else "", re.sub(r"^In '[^']+': ", "", _first_line(error)))
     if key and " not in '" in text:
         problem = unknown_key(key[1])
-    elif key and value and isinstance(error.__cause__, ValidationError):
+    elif key and value:
         shown = next(part for part in value.groups() if part is not None)
         problem = _wrong_type(key[1], "null" if shown == "None" else shown, error)
     return Problem(file, str(problem)) if file else problem
 
 
+def _text(override: Override) -> str:
+    """Return an override as it was written."""
+    return override.input_line or ""
+
+
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if not re.fullmatch(r"In '[^']+':?", line)), repr(error))
+    heads = re.compile(r"In '[^']+':?.*raised while composing config:|In '[^']+':?|\w+ raised while composing config:")
+    return next((line for line in lines if not heads.fullmatch(line)), repr(error))

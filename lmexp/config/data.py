@@ -74,8 +74,8 @@ class TextConfig(DataConfig):
     builds = "lmexp.data.text:TextFiles"
 
     path: str | None = setting(None, identity=False)
-    """A file, a folder or a glob such as 'books/*.txt'. Of a folder all .txt, .md and .jsonl files are taken; files called
-    train, val (or valid, validation, dev) and test in it are those splits. Must be given."""
+    """A file, a folder or a glob such as 'books/*.txt'. Of a folder all .txt, .md and .jsonl files are taken; files
+    called train, val (or valid, validation, dev) and test in it are those splits. Must be given."""
     val_path: str | None = setting(None, identity=False)
     """Validation text; null takes it from `path`: its own val file, or a share of the text."""
     test_path: str | None = setting(None, identity=False)

@@ -37,7 +37,7 @@ def explain(key: str | None) -> str:
     name, _, option = key.partition("=")
     if name in groups:
         return _describe_option(name, option, groups[name]) if option else _describe_group(name, groups[name])
-    schemas = list(_owners(name))
+    schemas = list(_schemas_with(name))
     if not schemas:
         raise ConfigError([unknown_key(name)])
     return "\n\n".join(dict.fromkeys(_describe(name, _definer(schema, name.split(".")[-1])) for schema in schemas))
@@ -72,7 +72,7 @@ def _describe_option(group: str, option: str, options: list[str]) -> str:
     return f"{group}={option}  (conf/{group}/{option}.yaml)\n\n{path.read_text(encoding='utf-8').rstrip()}"
 
 
-def _owners(key: str) -> Iterator[type]:
+def _schemas_with(key: str) -> Iterator[type]:
     """Yield every dataclass that has the key's last part under its first parts."""
     *parents, leaf = key.split(".")
     schemas: list[type] = [TrainConfig]
@@ -90,7 +90,7 @@ def _owners(key: str) -> Iterator[type]:
 
 def _definer(schema: type, leaf: str) -> type:
     """Return the class that wrote the field down: a base class, or the schema itself where it changes it."""
-    return next(c for c in schema.__mro__ if leaf in c.__dict__.get("__annotations__", {}))
+    return next(c for c in schema.__mro__ if leaf in inspect.get_annotations(c))
 
 
 def _describe(key: str, schema: type) -> str:
@@ -126,7 +126,7 @@ def source_file(schema: type) -> str | None:
 
 def describe_default(field: dataclasses.Field[Any]) -> str:
     """Return the default of a field as one would write it in YAML."""
-    value = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+    value = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[operator]
     if isinstance(value, Enum):
         return value.name
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -83,7 +83,7 @@ def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str) -> typing.It
 
 
 def _from_dict(
-    schema: type, values: Any, path: str, prefix: str, options: dict[str, type[Option]] | None = None
+    schema: type[Settings], values: Any, path: str, prefix: str, options: dict[str, type[Option]] | None = None
 ) -> Any:
     if not isinstance(values, dict):
         raise RunError(f"{path}: {prefix.rstrip('.') or 'the file'} must hold keys and values")

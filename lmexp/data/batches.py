@@ -1,7 +1,7 @@
 """Which tokens batch k holds: a function of (seed, k) alone (design rule 3, decision 002).
 
-A batch is one micro-step over all ranks; rank r of W takes the r-th part of its rows. So a run that was stopped asks for
-batch k again and gets the same rows, and W ranks see what one rank would.
+A batch is one micro-step over all ranks; rank r of W takes the r-th part of its rows. So a run that was stopped asks
+for batch k again and gets the same rows, and W ranks see what one rank would.
 Shapes: B rows of this rank, T tokens.
 """
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lmexp.config.data import DataConfig, Order
+from lmexp.data.length import require_context
 from lmexp.tokenization import TokenFile
 
 Batch = dict[str, Any]
@@ -43,6 +44,7 @@ class ShuffledBatches:
     """Windows of the text in an order that is drawn anew for each epoch, cut at another offset each time."""
 
     def __init__(self, file: TokenFile, config: DataConfig, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        require_context(len(file.ids), config, accumulate=1)
         self.file, self.config, self.seed = file, config, seed
         length = config.context_length
         self.windows_per_epoch = max(1, (len(file.ids) - length) // length)
@@ -56,7 +58,9 @@ class ShuffledBatches:
         wrapped = micro_step % self.config.limit_batches if self.config.limit_batches else micro_step
         positions = wrapped * self.config.batch_size + self.rows_of_rank
         epochs, windows = np.divmod(positions, self.windows_per_epoch)
-        starts_B = np.array([self._windows_of_epoch(epoch)[window] for epoch, window in zip(epochs, windows, strict=True)])
+        starts_B = np.array(
+            [self._windows_of_epoch(epoch)[window] for epoch, window in zip(epochs, windows, strict=True)]
+        )
         return cut(self.file, starts_B, self.config) | {"micro_step": micro_step}
 
     def _draw_epoch(self, epoch: int) -> NDArray[np.int64]:
@@ -72,16 +76,19 @@ class ContiguousBatches:
     def __init__(
         self, file: TokenFile, config: DataConfig, *, accumulate: int, rank: int = 0, world_size: int = 1
     ) -> None:
+        require_context(len(file.ids), config, accumulate=accumulate)
         self.file, self.config, self.accumulate = file, config, accumulate
         self.stream_length = (len(file.ids) - 1) // (config.batch_size * accumulate)
-        self.chunks_per_epoch = max(1, self.stream_length // config.context_length)
+        self.chunks_per_epoch = self.stream_length // config.context_length
         self.batches_per_epoch = float(self.chunks_per_epoch * accumulate)
+        limit = -(-config.limit_batches // accumulate) if config.limit_batches else self.chunks_per_epoch
+        self.chunks_used = min(self.chunks_per_epoch, limit)
         rows = config.batch_size // world_size
         self.rows_of_rank = np.arange(rank * rows, (rank + 1) * rows)
 
     def __getitem__(self, micro_step: int) -> Batch:
         chunk, group = divmod(micro_step, self.accumulate)
-        chunk %= min(self.chunks_per_epoch, self.config.limit_batches or self.chunks_per_epoch)
+        chunk %= self.chunks_used
         streams = group * self.config.batch_size + self.rows_of_rank
         starts_B = streams * self.stream_length + chunk * self.config.context_length
         batch = cut(self.file, starts_B, self.config) | {"micro_step": micro_step}
@@ -135,14 +142,18 @@ def cut(
         beyond_BT = torch.from_numpy(index_BT[:, :-1] >= ends_B[:, None])
         batch["targets_BT"] = batch["targets_BT"].masked_fill(beyond_BT, IGNORE)
     if config.segments:
-        documents_BT = np.searchsorted(file.document_starts, within_BT[:, :-1], side="right")
-        batch["segments_BT"] = torch.from_numpy(documents_BT)
+        batch["segments_BT"] = torch.from_numpy(_documents(file, within_BT[:, :-1]))
     return batch
+
+
+def _documents(file: TokenFile, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the document, from 1, in which each position lies."""
+    return np.searchsorted(file.document_starts, positions, side="right")
 
 
 def resets(file: TokenFile, starts_B: NDArray[np.int64], config: DataConfig, *, all_rows: bool) -> torch.Tensor:
     """Return which rows begin without the state of the batch before: at the start of a stream or of a document."""
     resets_B = np.full(len(starts_B), all_rows)
     if config.segments:
-        resets_B |= np.isin(starts_B, file.document_starts)
+        resets_B |= _documents(file, starts_B) != _documents(file, starts_B - 1)
     return torch.from_numpy(resets_B)

@@ -1,12 +1,11 @@
 """A corpus: documents tokenized once, kept in the cache by content, with a manifest of what they are.
 
-The folder of a corpus is named by what went in (the text, how it is read, the tokenizer's settings) and appears whole or
-not at all.
+The folder of a corpus is named by what went in (the text, how it is read, the tokenizer's settings) and appears whole
+or not at all. A damaged one is made anew, for the cache holds nothing that the text cannot give again.
 """
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,7 +15,8 @@ from lmexp.config.data import DataConfig
 from lmexp.config.schema import build
 from lmexp.config.store import to_dict
 from lmexp.config.tokenizer import TokenizerConfig
-from lmexp.data.cache import cache_folder
+from lmexp.data.cache import cache_folder, part_of
+from lmexp.data.length import require_context
 from lmexp.data.source import SPLITS, Source
 from lmexp.errors import DataError, LmexpError, StorageError
 from lmexp.tokenization import TokenFile, Tokenizer, learn, load, token_files
@@ -46,34 +46,30 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig) -> Corpus:
         DataError: the text cannot be used.
         StorageError: the cache cannot be written.
     """
-    source: Source = build(data)
-    folder = cache_folder(data) / "corpora" / _key(source, data, tokenizer)
-    if not (folder / "manifest.json").is_file():
+    try:
+        source: Source = build(data)
+        folder = cache_folder(data) / "corpora" / _key(source, data, tokenizer)
         try:
+            return _read(folder)
+        except StorageError:  # not there yet, or damaged
             _write(folder, source, data, tokenizer)
-        except OSError as error:
-            where = f"{error.filename or folder}: {error.strerror or error}"
-            raise StorageError(f"{where}; free some space or set data.cache_dir to another disk") from None
+    except OSError as error:
+        problem = f"{cache_folder(data)}: {error.strerror or error}"
+        raise StorageError(f"{problem}; free some space or set data.cache_dir to another disk") from None
     return _read(folder)
 
 
-def check_length(corpus: Corpus, data: DataConfig) -> None:
-    """Raise when a split is shorter than one row of a batch.
+def check_length(corpus: Corpus, data: DataConfig, *, accumulate: int = 1) -> None:
+    """Raise when a split is too short.
 
     Raises:
         DataError: saying the longest context that works.
     """
     for split, counts in corpus.splits.items():
-        if counts.tokens == 0 and split == "test":
-            continue
-        rows = data.batch_size if data.order.name == "contiguous" and split == "train" else 1
-        longest = counts.tokens // rows - 1
-        if longest < (data.context_length if split == "train" else 1):
-            raise DataError(
-                f"the {split} split has {counts.tokens:,} tokens, too few for data.context_length={data.context_length}"
-                + (f" in {rows} streams" if rows > 1 else "")
-                + (f"; at most {longest} works" if longest > 0 else "; give it more text")
-            )
+        if split == "train":
+            require_context(counts.tokens, data, accumulate=accumulate)
+        elif counts.tokens < 2 and (split, counts.tokens) != ("test", 0):
+            raise DataError(f"the {split} split has {counts.tokens} tokens and needs 2 or more; give it more text")
 
 
 def _key(source: Source, data: DataConfig, tokenizer: TokenizerConfig) -> str:
@@ -90,8 +86,8 @@ def _key(source: Source, data: DataConfig, tokenizer: TokenizerConfig) -> str:
 
 
 def _write(folder: Path, source: Source, data: DataConfig, config: TokenizerConfig) -> None:
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    part.mkdir(parents=True, exist_ok=True)
+    part = part_of(folder)
+    part.mkdir(parents=True)
     try:
         tokenizer = learn(config, source.documents("train"))
         tokenizer.save(part / "tokenizer.json")
@@ -102,10 +98,12 @@ def _write(folder: Path, source: Source, data: DataConfig, config: TokenizerConf
                 source.documents(split),
                 tokenizer,
                 end_of_document=data.end_of_document,
-                separator_bytes=source.separator_bytes if data.end_of_document else 0,
+                separator=source.separator,
             )
             for split in SPLITS
         }
+        if not splits["train"].tokens:
+            raise DataError("there is no text to train on")
         manifest = {
             "format": FORMAT,
             "fingerprint": source.fingerprint,
@@ -117,10 +115,27 @@ def _write(folder: Path, source: Source, data: DataConfig, config: TokenizerConf
         try:
             part.rename(folder)
         except OSError:
-            if not (folder / "manifest.json").is_file():  # else another run was faster with the same text
-                raise
+            if _is_intact(folder):  # another run was faster with the same text
+                return
+            _remove(folder)
+            part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder so that nobody sees half of it."""
+    trash = part_of(folder)
+    folder.rename(trash)
+    shutil.rmtree(trash)
+
+
+def _is_intact(folder: Path) -> bool:
+    try:
+        _read(folder)
+    except StorageError:
+        return False
+    return True
 
 
 def _read(folder: Path) -> Corpus:
@@ -128,11 +143,12 @@ def _read(folder: Path) -> Corpus:
         manifest = json.loads((folder / "manifest.json").read_text())
         tokenizer = load(folder / "tokenizer.json")
         splits = {split: SplitCounts(**counts) for split, counts in manifest["splits"].items()}
+        corpus = Corpus(folder, manifest["fingerprint"], tokenizer, splits)
         matches = manifest["tokenizer_hash"] == tokenizer.hash
-    except (OSError, ValueError, KeyError, TypeError, LmexpError) as error:
-        raise StorageError(f"{folder}: the tokenized text is damaged ({error}); delete the folder to make it anew") from None
+        for split in SPLITS:
+            corpus.open(split)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, LmexpError) as error:
+        raise StorageError(f"{folder}: the tokenized text is damaged ({error}); delete it to make it anew") from None
     if not matches:
         raise StorageError(f"{folder}: the tokenizer is not the one of this text; delete the folder to make it anew")
-    if splits["train"].tokens == 0:
-        raise DataError("there is no text to train on")
-    return Corpus(folder, manifest["fingerprint"], tokenizer, splits)
+    return corpus

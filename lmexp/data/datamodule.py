@@ -82,17 +82,6 @@ class Stretches(Dataset[list[Batch]]):
         return [self.batches[k] for k in range(first, min(first + self.length, self.total))]
 
 
-class Stretches(Dataset[list[Batch]]):
-    """The batches of several optimizer steps as one item."""
-
-    def __init__(self, batches: Batches, length: int, total: int) -> None:
-        self.batches, self.length, self.total = batches, length, total
-
-    def __getitem__(self, index: int) -> list[Batch]:
-        first = index * self.length
-        return [self.batches[k] for k in range(first, min(first + self.length, self.total))]
-
-
 class _Items(Dataset[Batch]):
     """Anything with __getitem__ as a torch Dataset."""
 

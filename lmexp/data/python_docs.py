@@ -9,15 +9,25 @@ import hashlib
 import json
 import os
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from lmexp.data.cache import cache_folder
+from lmexp.data.cache import cache_folder, part_of
 from lmexp.data.source import Source
 from lmexp.errors import DataError
 
-NOT_DOCUMENTATION = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo", "__pycache__"}
+NOT_DOCUMENTATION = {
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "turtledemo",
+    "__pycache__",
+}
 HELD_OUT = {0: "val", 1: "test"}
 SHARES = 20  # one twentieth of the modules for each held-out split
 
@@ -32,16 +42,19 @@ class PythonDocs(Source):
         identity = f"{library} {sysconfig.get_config_var('py_version')} {os.stat(library).st_mtime_ns}"
         name = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
         path = cache_folder(self.config) / f"python_docs-{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             documents = dict(sorted([*_modules(library), *_topics()]))
         if not documents:
             raise DataError(f"this Python has no standard library in source form at {library}; use data=text")
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(documents), encoding="utf-8")
-        part.replace(path)
+        part = part_of(path)
+        try:
+            part.write_text(json.dumps(documents), encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
         return documents
 
     @cached_property
@@ -70,7 +83,8 @@ def _modules(library: Path) -> Iterator[tuple[str, str]]:
         if NOT_DOCUMENTATION & set(relative.parts):
             continue
         try:
-            tree = ast.parse(path.read_bytes())
+            with warnings.catch_warnings(action="ignore"):  # else what is read depends on the caller's filters
+                tree = ast.parse(path.read_bytes())
         except (OSError, SyntaxError, ValueError):
             continue
         name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
@@ -80,10 +94,12 @@ def _modules(library: Path) -> Iterator[tuple[str, str]]:
 
 
 def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        name = f"{name}.{node.name}"
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         text = ast.get_docstring(node)
         if text:
             yield name, text.encode("utf-8", "replace").decode()
     for child in ast.iter_child_nodes(node):
-        is_named = isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        yield from _docstrings(child, f"{name}.{child.name}" if is_named else name)
+        if not isinstance(child, ast.expr):  # most of a tree, and no docstring is in one
+            yield from _docstrings(child, name)

@@ -12,8 +12,8 @@ SPLITS = ("train", "val", "test")
 class Source(ABC):
     """Documents in three splits."""
 
-    separator_bytes = 0
-    """Bytes between two documents in the original text, which an end-of-document token stands for."""
+    separator = ""
+    """What stood between two documents in the original text; an end-of-document token stands for it."""
 
     def __init__(self, config: DataConfig) -> None:
         self.config: Any = config

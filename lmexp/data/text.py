@@ -4,6 +4,7 @@ Which text is held out does not depend on the seed of a run, so runs with differ
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmexp.config.data import Documents, TextConfig
-from lmexp.data.readers import find_files, read_bytes, read_documents
+from lmexp.data.readers import find_files, kind, read_bytes, read_documents
 from lmexp.data.source import SPLITS, Source
+from lmexp.errors import DataError
 
 FEW_DOCUMENTS = 100
 NAMES_OF_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
-SEPARATOR_BYTES = {Documents.file: 0, Documents.line: 1, Documents.blank_line: 2}
+SHARD = re.compile(r"[-_]\d+(-of-\d+)?$")
+ABOUT_THE_TEXT = {"readme", "license"}
+SEPARATORS = {Documents.file: "", Documents.line: "\n", Documents.blank_line: "\n\n"}
 
 
 class TextFiles(Source):
@@ -27,23 +31,23 @@ class TextFiles(Source):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__(config)
-        self.separator_bytes = SEPARATOR_BYTES[config.documents]
+        self.separator = SEPARATORS[config.documents]
 
     @cached_property
     def files(self) -> dict[str, list[Path]]:
         """The files of each split; a split without files of its own is taken from those of train."""
         assert self.config.path is not None
-        found = find_files(self.config.path)
-        by_name = {split: [p for p in found if NAMES_OF_SPLITS.get(_stem(p)) == split] for split in SPLITS}
-        if by_name["train"] and (by_name["val"] or by_name["test"]):
-            files = by_name
-        else:
-            files = {"train": found, "val": [], "test": []}
+        files = _by_name(self.config.path, find_files(self.config.path))
         for split in ("val", "test"):
             own = getattr(self.config, f"{split}_path")
             if own is not None:
                 files[split] = find_files(own)
-                files["train"] = [path for path in files["train"] if path not in files[split]]
+                held_out = {path.resolve() for path in files[split]}
+                files["train"] = [path for path in files["train"] if path.resolve() not in held_out]
+        if not files["train"]:
+            raise DataError(
+                f"{self.config.path}: nothing is left to train on; data.val_path or data.test_path take all"
+            )
         return files
 
     @cached_property
@@ -52,7 +56,8 @@ class TextFiles(Source):
         for split, paths in self.files.items():
             for path in paths:
                 content = hashlib.blake2b(read_bytes(path)).hexdigest()
-                digest.update(f"{split} {content}\n".encode())
+                reader = ".jsonl" if kind(path) == ".jsonl" else ".txt"
+                digest.update(f"{split} {reader} {content}\n".encode())
         return digest.hexdigest()
 
     def documents(self, split: str) -> Iterator[str]:
@@ -61,9 +66,14 @@ class TextFiles(Source):
         elif self._plan.few:
             yield from self._part_of_text(split)
         else:
-            wanted = SPLITS.index(split)
-            documents = zip(self._read("train"), self._plan.split_of_document, strict=True)
-            yield from (text for text, index in documents if index == wanted)
+            wanted, split_of_document = SPLITS.index(split), self._plan.split_of_document
+            for number, text in enumerate(self._read("train")):
+                if number == len(split_of_document):
+                    raise DataError(
+                        f"{self.config.path}: the text grew while it was read; start again when it is complete"
+                    )
+                if split_of_document[number] == wanted:
+                    yield text
 
     def _read(self, split: str) -> Iterator[str]:
         for path in self.files[split]:
@@ -89,6 +99,8 @@ class TextFiles(Source):
         for text in self._read("train"):
             hashes.append(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big"))
             lengths.append(len(text))
+        if not lengths:
+            raise DataError(f"{self.config.path}: there is no text in it, or only white space")
         return _Plan(np.array(hashes, dtype=np.int64), np.array(lengths, dtype=np.int64), fractions)
 
 
@@ -99,22 +111,59 @@ class _Plan:
         total = int(lengths.sum())
         self.few = len(lengths) < FEW_DOCUMENTS
         end_of_val = int(total * (1 - fractions["test"]))
-        end_of_train = int(total * (1 - fractions["test"] - fractions["val"]))
+        end_of_train = int(total * round(1 - fractions["test"] - fractions["val"], 12))  # 0.9, and not 0.8999...
         self.borders = {"train": (0, end_of_train), "val": (end_of_train, end_of_val), "test": (end_of_val, total)}
-        order = np.argsort(hashes, kind="stable")
-        ends = np.cumsum(lengths[order])
         self.split_of_document = np.zeros(len(lengths), dtype=np.int8)
-        cut = 0
-        for split in ("val", "test"):
-            wanted = total * fractions[split]
-            if not wanted:
-                continue
-            start, cut = cut, int(np.searchsorted(ends, (ends[cut - 1] if cut else 0) + wanted)) + 1
-            while cut < len(order) and hashes[order[cut]] == hashes[order[cut - 1]]:
-                cut += 1  # equal documents stay together
-            self.split_of_document[order[start:cut]] = SPLITS.index(split)
+        if not self.few:
+            _, content_of_document = np.unique(hashes, return_inverse=True)
+            shares = np.bincount(content_of_document, weights=lengths) / total
+            self.split_of_document = _hold_out(shares, fractions)[content_of_document]
 
 
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0].lower()
+def _hold_out(shares: NDArray[np.float64], fractions: dict[str, float]) -> NDArray[np.int8]:
+    """Return the split of each content, given its share of the text; the contents come in the order of their hashes.
 
+    Contents larger than the whole held-out share stay in train: one long book among letters would fill it.
+    """
+    splits = np.zeros(len(shares), dtype=np.int8)
+    for split in ("val", "test"):
+        wanted = fractions[split]
+        free = np.flatnonzero(splits == 0)
+        short = free[shares[free] <= wanted]
+        if wanted and not len(short):
+            raise DataError(
+                f"no document is short enough for data.{split}_fraction={wanted:g} (the shortest is "
+                f"{shares[free].min():.2g} of the text); set it higher or give data.{split}_path"
+            )
+        splits[short[: np.searchsorted(np.cumsum(shares[short]), wanted) + 1]] = SPLITS.index(split)
+    return splits
+
+
+def _by_name(pattern: str, found: list[Path]) -> dict[str, list[Path]]:
+    """Return the files of each split by the names of files and folders: train.txt, ptb.valid.txt, test/1.txt."""
+    root = Path(pattern).expanduser()
+    files: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    others = []
+    for path in found:
+        split = _split_of(path.relative_to(root) if root.is_dir() else Path(path.name))
+        if split:
+            files[split].append(path)
+        elif path.name.split(".")[0].lower() not in ABOUT_THE_TEXT:
+            others.append(path)
+    if not files["val"] and not (files["train"] and files["test"]):
+        return {"train": found, "val": [], "test": []}
+    if files["train"] and not others:
+        return files
+    if not root.is_dir():
+        return {"train": found, "val": [], "test": []}
+    named = [*files["val"], *files["test"], *files["train"]][0].relative_to(root)
+    problem = f"but {others[0].relative_to(root)} is not" if others else "but none for train"
+    raise DataError(
+        f"{root}: {named} is named for a split, {problem}; name the files of each split with data.path, data.val_path "
+        f"and data.test_path, or take all as one text with data.path='{root}/**/*{found[0].suffix}'"
+    )
+
+
+def _split_of(path: Path) -> str | None:
+    words = [SHARD.sub("", word) for part in path.parts for word in part.lower().split(".")]
+    return next((NAMES_OF_SPLITS[word] for word in words if word in NAMES_OF_SPLITS), None)

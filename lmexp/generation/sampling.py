@@ -1,4 +1,4 @@
-"""Sample from a model. The random numbers come from a generator of the sample's own, so a text depends on its seed only.
+"""Sample from a model, with random numbers from a generator of the sample's own: a text depends on its seed only.
 
 Shapes: V vocabulary.
 """
@@ -75,7 +75,9 @@ def stream(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sa
     ids = tokenizer.encode(prompt).tolist()
     if not ids:
         if tokenizer.end_of_document_id is None:
-            raise DataError("the prompt is empty, and this tokenizer has no token to begin a text with; write a character")
+            raise DataError(
+                "the prompt is empty, and this tokenizer has no token to begin a text with; write a character"
+            )
         ids = [tokenizer.end_of_document_id]
     device = next(model.parameters()).device
     random = torch.Generator().manual_seed(sampling.seed)
@@ -105,7 +107,9 @@ def choose(logits_V: Tensor, sampling: Sampling, random: torch.Generator) -> int
         NumericsError: a score is not finite.
     """
     if not logits_V.isfinite().all():
-        raise NumericsError("the model's scores are not finite numbers: its training has diverged; take an earlier checkpoint")
+        raise NumericsError(
+            "the model's scores are not finite numbers: its training has diverged; take an earlier checkpoint"
+        )
     if sampling.temperature == 0:
         return int(logits_V.argmax())
     scaled_V = (logits_V - logits_V.max()).double() / sampling.temperature

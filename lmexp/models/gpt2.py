@@ -101,9 +101,7 @@ class Attention(nn.Module):
         qkv = self.qkv(x_BTC).unflatten(-1, (3 * self.num_heads, -1)).transpose(1, 2)
         q_BHTD, k_BHTD, v_BHTD = qkv.chunk(3, dim=1)
         dropout = self.dropout if self.training else 0.0
-        return self.output(
-            attend(q_BHTD, k_BHTD, v_BHTD, cache=state, layer=self.layer, mask=mask, dropout=dropout)
-        )
+        return self.output(attend(q_BHTD, k_BHTD, v_BHTD, cache=state, layer=self.layer, mask=mask, dropout=dropout))
 
 
 class MLP(nn.Module):

@@ -86,7 +86,10 @@ class LSTM(LanguageModel):
         is_last_P = torch.cat((is_first_P[1:], is_first_P.new_ones(1)))
         pieces = x_BTE.flatten(0, 1).split(lengths_P.tolist())
         packed = pack_padded_sequence(
-            nn.utils.rnn.pad_sequence(list(pieces), batch_first=True), lengths_P.cpu(), batch_first=True, enforce_sorted=False
+            nn.utils.rnn.pad_sequence(list(pieces), batch_first=True),
+            lengths_P.cpu(),
+            batch_first=True,
+            enforce_sorted=False,
         )
         first_states = [part.new_zeros(part.shape[0], len(starts_P), part.shape[2]) for part in carried]
         for state, part in zip(first_states, carried, strict=True):

@@ -27,8 +27,8 @@ class State(Protocol):
 class LanguageModel(nn.Module):
     """The contract of a model.
 
-    `model(tokens_BT, state, segments_BT)` returns (hidden_BTC, state). Without a state it reads from the start. The state
-    given may be written into, so go on from the one returned; `select` makes a copy.
+    `model(tokens_BT, state, segments_BT)` returns (hidden_BTC, state). Without a state it reads from the start.
+    The state given may be written into, so go on from the one returned; `select` makes a copy.
     `segments_BT` numbers the document of each token; nothing is carried over where the number changes.
     """
 
@@ -95,7 +95,10 @@ class KeyValueCache:
     def empty(cls, like: Tensor, *, layers: int, rows: int, heads: int, length: int, size: int) -> "KeyValueCache":
         """Return a cache of zeros on the device and in the type of a weight."""
         shape = (layers, rows, heads, length, size)
-        return cls(torch.zeros(shape, device=like.device, dtype=like.dtype), torch.zeros(shape, device=like.device, dtype=like.dtype))
+        return cls(
+            torch.zeros(shape, device=like.device, dtype=like.dtype),
+            torch.zeros(shape, device=like.device, dtype=like.dtype),
+        )
 
     def extend(self, layer: int, keys_BHTD: Tensor, values_BHTD: Tensor) -> tuple[Tensor, Tensor]:
         """Write the keys and values of new tokens and return those of all tokens so far.

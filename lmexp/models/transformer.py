@@ -7,7 +7,6 @@ Shapes: B rows, T tokens, C hidden size, H query heads, G key-value heads, D hea
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -185,7 +185,7 @@ def replace_file(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError:
+    except (OSError, ValueError):
         part.unlink(missing_ok=True)
         raise
 

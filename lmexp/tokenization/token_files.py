@@ -56,15 +56,16 @@ def write(
             "data.end_of_document=true, but the tokenizer has no such token; set data.end_of_document=false or "
             "tokenizer.end_of_document=true"
         )
+    dtype = _dtype(tokenizer.vocab_size)
+    end = np.array([tokenizer.end_of_document_id] if end_of_document else [], dtype=dtype)
     starts, num_tokens, num_bytes = [], 0, 0
     with open(folder / f"{split}.bin", "wb") as file:
         for text in texts:
-            ids = tokenizer.encode(text if end_of_document else text + separator).astype(_dtype(tokenizer.vocab_size))
-            if end_of_document:
-                ids = np.append(ids, ids.dtype.type(tokenizer.end_of_document_id))
+            ids = tokenizer.encode(text if end_of_document else text + separator).astype(dtype)
             file.write(ids.tobytes())
+            file.write(end.tobytes())
             starts.append(num_tokens)
-            num_tokens += len(ids)
+            num_tokens += len(ids) + len(end)
             num_bytes += len(text.encode()) + len(separator)
     np.save(folder / f"{split}.documents.npy", np.array(starts, dtype=np.int64))
     return SplitCounts(tokens=num_tokens, documents=len(starts), bytes=num_bytes)

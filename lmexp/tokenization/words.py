@@ -24,7 +24,7 @@ class Words(Tokenizer):
         self.vocab_size = len(learned)
         self._id_of_word = {word: i for i, word in enumerate(learned)}
         self._unknown_id = self._id_of_word[UNKNOWN]
-        self.end_of_document_id = self._id_of_word[END]
+        self._end_id = self.end_of_document_id = self._id_of_word[END]
 
     @staticmethod
     def learn(config: WordsConfig, texts: Iterable[str]) -> list[str]:
@@ -39,7 +39,7 @@ class Words(Tokenizer):
         return by_frequency
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        find, unknown, end = self._id_of_word.get, self._unknown_id, self.end_of_document_id
+        find, unknown, end = self._id_of_word.get, self._unknown_id, self._end_id
         ids: list[int] = []
         for number, line in enumerate(require_unicode(text).split("\n")):
             if number:

@@ -47,6 +47,16 @@ def random_tokens(rows: int, length: int, seed: int = 1) -> Tensor:
     return torch.randint(VOCAB_SIZE, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
+def read_in_chunks(model: LanguageModel, tokens: Tensor, size: int) -> Tensor:
+    """Return the hidden states of tokens read so many at a time, with a state between."""
+    with torch.no_grad():
+        state, parts = model.new_state(len(tokens), tokens.shape[1]), []
+        for chunk in tokens.split(size, dim=1):
+            hidden, state = model(chunk, state)
+            parts.append(hidden)
+    return torch.cat(parts, dim=1)
+
+
 def assert_close(actual: Tensor, expected: Tensor) -> None:
     """Raise unless two float32 tensors agree to 1e-5."""
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,13 @@
+"""torch.compile, one variant of each option: tracing takes a second."""
+
+import pytest
+
+from tests.models.setups import CONFIGS, OURS, assert_close, random_tokens, rough_model
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_compiled_model_equals_the_model(name: str) -> None:
+    model, tokens = rough_model(CONFIGS[name]), random_tokens(2, 9)
+    plain, _ = model(tokens)
+    model.compile(backend="eager")
+    assert_close(model(tokens)[0], plain)

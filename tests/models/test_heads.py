@@ -1,0 +1,102 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lmexp.config.model import Loss
+from lmexp.models.heads import CHUNK_TOKENS, IGNORE, SMALL_LOGITS_BYTES, Head
+from tests.models.setups import assert_close
+
+VOCAB_SIZE = 50
+
+
+def new_head(loss: Loss, *, bias: bool) -> Head:
+    torch.manual_seed(0)
+    head = Head(12, VOCAB_SIZE, bias=bias, loss=loss)
+    for weight in head.parameters():
+        torch.nn.init.normal_(weight)
+    return head
+
+
+def random_input(rows: int, length: int) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(1)
+    hidden = torch.randn(rows, length, 12, generator=random).requires_grad_()
+    return hidden, torch.randint(VOCAB_SIZE, (rows, length), generator=random)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 5), (3, CHUNK_TOKENS + 1)])
+def test_nll_equals_minus_the_log_of_the_softmax(shape: tuple[int, int], bias: bool) -> None:
+    head, (hidden, targets) = new_head(Loss.auto, bias=bias), random_input(*shape)
+    logits = hidden @ head.weight.T + (head.bias if bias else 0)
+    expected = -torch.log(logits.exp() / logits.exp().sum(-1, keepdim=True)).gather(-1, targets[..., None])[..., 0]
+    assert_close(head.nll(hidden, targets), expected)
+    with torch.no_grad():
+        assert_close(head.nll(hidden, targets), expected)
+
+
+def test_nll_equals_the_cross_entropy_of_torch() -> None:
+    head, (hidden, targets) = new_head(Loss.auto, bias=True), random_input(2, 300)
+    expected = F.cross_entropy(head.logits(hidden).flatten(0, 1), targets.flatten(), reduction="none")
+    assert_close(head.nll(hidden, targets).flatten(), expected)
+
+
+@pytest.mark.parametrize("loss", Loss)
+def test_ignored_targets_have_no_loss_and_no_gradient(loss: Loss) -> None:
+    head, (hidden, targets) = new_head(loss, bias=True), random_input(2, 6)
+    targets[0, 2:] = IGNORE
+    nll = head.nll(hidden, targets)
+    assert (nll[0, 2:] == 0).all()
+    assert (nll[0, :2] > 0).all()
+    head.nll_sum(hidden, targets).backward()
+    assert (hidden.grad[0, 2:] == 0).all()
+
+
+@pytest.mark.parametrize("loss", Loss)
+def test_a_batch_without_targets_has_loss_0(loss: Loss) -> None:
+    head, (hidden, targets) = new_head(loss, bias=True), random_input(2, 6)
+    total = head.nll_sum(hidden, torch.full_like(targets, IGNORE))
+    total.backward()
+    assert total == 0
+    assert (head.weight.grad == 0).all()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("length", [1, 7, CHUNK_TOKENS + 3])
+def test_fused_and_dense_agree_in_value_and_gradients(length: int, bias: bool) -> None:
+    results = []
+    for loss in (Loss.dense, Loss.fused):
+        head, (hidden, targets) = new_head(loss, bias=bias), random_input(2, length)
+        targets[0, : length // 2] = IGNORE
+        mean = head.nll_sum(hidden, targets) / targets.numel()
+        mean.backward()
+        results.append([mean, hidden.grad, *(weight.grad for weight in head.parameters())])
+    for dense, fused in zip(*results, strict=True):
+        assert_close(fused, dense)
+
+
+def test_auto_fuses_large_logits_only() -> None:
+    head, (hidden, _) = new_head(Loss.auto, bias=False), random_input(1, 1)
+    largest_dense = SMALL_LOGITS_BYTES // (4 * VOCAB_SIZE)
+    assert not head._fuse(hidden, largest_dense)
+    assert head._fuse(hidden, largest_dense + 1)
+
+
+@pytest.mark.parametrize(("loss", "fused"), [(Loss.dense, False), (Loss.auto, False), (Loss.fused, True)])
+def test_the_loss_is_computed_as_chosen(loss: Loss, fused: bool) -> None:
+    head, (hidden, targets) = new_head(loss, bias=False), random_input(2, 6)
+    total = head.nll_sum(hidden, targets)
+    assert ("linear_cross_entropy" in type(total.grad_fn).__name__) == fused
+
+
+def test_the_fused_loss_is_not_used_where_it_would_be_less_exact() -> None:
+    hidden, targets = random_input(2, 6)
+    head = new_head(Loss.fused, bias=True)
+    exact = head.nll_sum(hidden, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        under_autocast = head.nll_sum(hidden, targets)
+    in_bfloat16 = head.bfloat16().nll_sum(hidden.bfloat16(), targets)
+    for total in (under_autocast, in_bfloat16):
+        assert total.dtype == torch.float32
+        assert abs(total - exact) < 0.01 * exact
+        total.backward()

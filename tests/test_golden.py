@@ -1,0 +1,52 @@
+"""Training does not change by accident: 20 steps of each model equal a committed file.
+
+Rewrite the files with `LMEXP_UPDATE_GOLDEN=1 pytest tests/test_golden.py`, and say why in CHANGELOG.md.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lmexp import compose, train
+
+GOLDEN = Path(__file__).parent / "golden" / "losses"
+RUNS = {
+    "lstm": ["model=lstm_tiny", "model.hidden_size=32", "data.order=contiguous"],
+    "lstm_article": ["model=lstm_article", "model.hidden_size=32", "optimizer=sgd", "optimizer.learning_rate=1"],
+    "transformer": ["model=transformer_tiny", "model.hidden_size=32", "tokenizer=bpe", "tokenizer.vocab_size=300"],
+    "transformer_muon": ["model=transformer_tiny", "model.hidden_size=32", "optimizer=muon"],
+    "gpt2": ["model=gpt2", "model.hidden_size=32", "model.num_layers=2", "schedule=cosine", "data.segments=true"],
+}
+COMMON = [
+    "data=text",
+    "data.documents=line",
+    "tokenizer=characters",
+    "data.batch_size=4",
+    "data.context_length=32",
+    "data.evaluation_batch_size=64",
+    "optimizer.weight_decay=0.1",
+    "schedule.warmup_fraction=0.1",
+    "trainer.max_steps=20",
+    "trainer.validate_every_steps=10",
+    "trainer.log_every_steps=1",
+    "trainer.progress_bar=false",
+    "callbacks=none",
+    "logger=none",
+]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_twenty_steps_equal_the_golden_losses(name: str, folder: Path, text_file: Path) -> None:
+    run = train(compose("train", [*COMMON, f"data.path={text_file}", *RUNS[name]]))
+    lines = [
+        f"{row['step']:>3} {key} {value:.6f}" for row in run.metrics for key, value in row.items() if "loss_nats" in key
+    ]
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("LMEXP_UPDATE_GOLDEN"):
+        path.write_text("\n".join(lines) + "\n")
+    expected = [line.split() for line in path.read_text().splitlines()]
+    actual = [line.split() for line in lines]
+    assert [line[:2] for line in actual] == [line[:2] for line in expected]
+    for (step, key, value), (_, _, wanted) in zip(actual, expected, strict=True):
+        assert float(value) == pytest.approx(float(wanted), abs=1e-5), f"{key} at step {step}"

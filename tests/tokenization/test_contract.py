@@ -1,0 +1,185 @@
+"""What every listed tokenizer promises; a new option is tested by being listed."""
+
+from functools import cache
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lmexp.config.schema import OPTIONS
+from lmexp.errors import DataError, RunError
+from lmexp.tokenization import Tokenizer, learn, load
+
+CODE = "x = 1\n\tif x:\n    return  {'é': '日本語'}\r\n</s> <unk> <0x41>\n"
+TRAINING_TEXT = "".join(topics.values())[:50_000] + CODE * 20
+SETTINGS = {"bpe": {"vocab_size": 350}, "unigram": {"vocab_size": 350}}
+ALL = sorted(OPTIONS["tokenizer"])
+EXACT = [name for name in ALL if name != "words"]
+HARD = [
+    "",
+    " ",
+    "   ",
+    " a",
+    "a ",
+    "\n",
+    "\n\n\t\t  x  \n",
+    "a\r\nb\rc\n",
+    "\0",
+    "a\0b",
+    "\ufeffa",
+    "\u2581",
+    " \u2581 \u2581\u2581",
+    "\u2585",
+    "\u2047 \u2047",
+    "</s>",
+    "</s><unk><s><0x41><0xE2>",
+    "<eos>",
+    "e\u0301 é ﬁ \u00a0\u3000\u2028\u0085",
+    "😀👩‍👩‍👧\U0010ffff\ud7ff\ue000\uffff",
+    "日本語 中文",
+    "\x1c\x7f\x80\xff",
+    "ab" * 6000 + " " + "c" * 12000 + "  d" * 6000,
+]
+TEXTS = st.text(max_size=60) | st.lists(st.sampled_from(HARD[:-1]), max_size=8).map("".join)
+
+
+@cache
+def learned(name: str, text: str = TRAINING_TEXT) -> Tokenizer:
+    return learn(OPTIONS["tokenizer"][name](**SETTINGS.get(name, {})), [text])
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("text", HARD, ids=lambda text: ascii(text)[:30])
+def test_decode_gives_back_a_hard_text(name: str, text: str):
+    tokenizer = learned(name)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("name", EXACT)
+@settings(max_examples=150, deadline=None)
+@given(text=TEXTS)
+@example(text="a b \u2581\u2581 c")
+def test_decode_gives_back_every_text(name: str, text: str):
+    tokenizer = learned(name)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_decode_gives_back_spaces_when_the_training_text_has_none(name: str):
+    tokenizer = learned(name, TRAINING_TEXT.replace(" ", ""))
+    assert tokenizer.decode(tokenizer.encode(" a \u2581 b  ")) == " a \u2581 b  "
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=50, deadline=None)
+@given(text=TEXTS)
+def test_ids_are_in_the_vocabulary(name: str, text: str):
+    tokenizer = learned(name)
+    ids = tokenizer.encode(text)
+    assert ids.dtype == np.int64
+    assert ids.ndim == 1
+    assert np.all((ids >= 0) & (ids < tokenizer.vocab_size))
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_any_ids_decode_to_text_that_can_be_written(name: str, data: st.DataObject):
+    tokenizer = learned(name)
+    ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=40))
+    tokenizer.decode(ids).encode("utf-8")
+    assert tokenizer.decode(np.array(ids, dtype=np.int64)) == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("name", EXACT)
+@settings(max_examples=50, deadline=None)
+@given(text=TEXTS)
+def test_no_text_contains_the_end_of_a_document(name: str, text: str):
+    tokenizer = learned(name)
+    assert tokenizer.end_of_document_id not in tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_decode_leaves_the_end_of_a_document_out(name: str):
+    tokenizer = learned(name)
+    end = tokenizer.end_of_document_id
+    assert tokenizer.decode([end, *tokenizer.encode("the cat"), end]) == "the cat"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_half_a_surrogate_pair_is_refused(name: str):
+    with pytest.raises(DataError) as error:
+        learned(name).encode("ab\ud83d")
+    assert str(error.value) == (
+        "the text holds '\\ud83d' at character 2: half of a surrogate pair, which is not Unicode text"
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if learned(name).learned is not None])
+def test_half_a_surrogate_pair_cannot_be_learned_from(name: str):
+    with pytest.raises(DataError, match="half of a surrogate pair"):
+        learn(OPTIONS["tokenizer"][name](), ["ab\ud83d"])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_learning_twice_gives_the_same_tokenizer(name: str):
+    assert learned(name).hash == learned.__wrapped__(name).hash
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_saved_tokenizer_is_the_same_when_loaded(name: str, tmp_path: Path):
+    tokenizer = learned(name)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    loaded = load(tmp_path / "tokenizer.json")
+    assert loaded.hash == tokenizer.hash
+    assert loaded.config == tokenizer.config
+    assert loaded.vocab_size == tokenizer.vocab_size
+    assert loaded.end_of_document_id == tokenizer.end_of_document_id
+    for text in [*HARD, TRAINING_TEXT]:
+        np.testing.assert_array_equal(loaded.encode(text), tokenizer.encode(text))
+
+
+def test_the_hash_tells_settings_and_texts_apart():
+    tokenizers = [learned(name, text) for name in ALL for text in (TRAINING_TEXT, TRAINING_TEXT.upper())]
+    characters = OPTIONS["tokenizer"]["characters"]
+    tokenizers.append(learn(characters(end_of_document=False), [TRAINING_TEXT]))
+    different = {tokenizer.hash for tokenizer in tokenizers}
+    assert len(different) == len(tokenizers) - 1  # bytes learn nothing from a text
+
+
+@pytest.mark.parametrize(("old", "new"), [('"the"', '"teh"'), ('"vocab_size": null', '"vocab_size": 900')])
+def test_a_changed_file_is_refused(tmp_path: Path, old: str, new: str):
+    path = tmp_path / "tokenizer.json"
+    learned("words").save(path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(RunError) as error:
+        load(path)
+    assert str(error.value) == (
+        f"{path}: the tokenizer was changed after it was written; copy it from an intact run folder"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", "{}", '{"config": {"name": "bytes"}}', '{"config": {"name": "new"}, "learned": 1}']
+    + [
+        f'{{"config": {{"name": "{name}"}}, "learned": {value}, "hash": ""}}'
+        for name in ALL
+        for value in ("1", '["a"]')
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, content: str):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content)
+    with pytest.raises(RunError, match=r"tokenizer\.json"):
+        load(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(RunError, match=r"none\.json: the tokenizer cannot be read .*copy it from an intact run folder"):
+        load(tmp_path / "none.json")
