@@ -16,18 +16,18 @@ BYTES = BytesConfig()
 @pytest.fixture
 def data(tmp_path: Path) -> TextConfig:
     path = tmp_path / "text.txt"
-    path.write_text("0123456789" * 1000 + "x" * 10)
+    path.write_text("0123456789" * 1000)
     return TextConfig(path=str(path), cache_dir=str(tmp_path / "cache"))
 
 
 def test_a_context_that_is_too_long_says_which_works(data: TextConfig):
     corpus = prepare(data, BYTES)
     with pytest.raises(DataError) as error:
-        check_length(corpus, replace(data, context_length=9011))
+        check_length(corpus, replace(data, context_length=9001))
     assert str(error.value) == (
-        "the train split has 9,011 tokens, too few for data.context_length=9011; at most 9010 works"
+        "the train split has 9,001 tokens, too few for data.context_length=9001; at most 9000 works"
     )
-    check_length(corpus, replace(data, context_length=9010))
+    check_length(corpus, replace(data, context_length=9000))
 
 
 def test_a_context_that_is_too_long_for_the_streams_says_which_works(data: TextConfig):
@@ -36,11 +36,11 @@ def test_a_context_that_is_too_long_for_the_streams_says_which_works(data: TextC
     with pytest.raises(DataError) as error:
         check_length(corpus, streams)
     assert str(error.value) == (
-        "the train split has 9,011 tokens, too few for data.context_length=1000 in 10 streams; at most 901 works"
+        "the train split has 9,001 tokens, too few for data.context_length=1000 in 10 streams; at most 900 works"
     )
-    check_length(corpus, replace(streams, context_length=901))
+    check_length(corpus, replace(streams, context_length=900))
     with pytest.raises(DataError, match=r"in 20 streams; at most 450 works$"):
-        check_length(corpus, replace(streams, context_length=901), accumulate=2)
+        check_length(corpus, replace(streams, context_length=900), accumulate=2)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
