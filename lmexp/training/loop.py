@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -19,13 +20,16 @@ from lmexp.config.train import TrainConfig
 from lmexp.data.batches import training_batches
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.data.datamodule import TextDataModule
-from lmexp.errors import LmexpError, RunError, Stopped
+from lmexp.errors import DistributedError, LmexpError, RunError, Stopped
 from lmexp.runs import RunFolder
 from lmexp.runs.folder import now
 from lmexp.tasks.base import Task, seed_everything
 from lmexp.training.loggers import RunLogger, WandbMirror
 from lmexp.training.progress import Progress
 from lmexp.training.signals import StopSignals
+
+
+LOST_A_RANK = re.compile("gloo|NCCL|Connection (reset|closed)|[Tt]imed out|DistBackendError|DistNetworkError")
 
 
 def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
@@ -181,6 +185,8 @@ def _outcome(run: RunFolder, rank: int) -> Iterator[list[WandbMirror]]:
         raise
     except BaseException as bug:
         status, error, exit_code = "failed", f"{type(bug).__name__}: {bug}", 1
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and LOST_A_RANK.search(error):
+            error, exit_code = f"another rank died or hung: {error.splitlines()[0]}", DistributedError.exit_code
         name = "traceback.txt" if rank == 0 else f"traceback-rank{rank}.txt"
         (run.path / name).write_text(traceback.format_exc(), encoding="utf-8")
         raise

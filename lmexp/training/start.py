@@ -52,7 +52,7 @@ def train(
         LmexpError: with the exit code that the outcome has.
     """
     corpus = prepare(config.data, config.tokenizer)
-    check_length(corpus, config.data)
+    check_length(corpus, config.data, accumulate=config.trainer.accumulate)
     run, decision = open_run(config, corpus, plugins, say)
     if decision is Decision.show:
         return run
