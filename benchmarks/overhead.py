@@ -114,6 +114,7 @@ def _model(config: TrainConfig, corpus: Corpus) -> LanguageModel:
 
 
 def main() -> None:
+    """Run the rounds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=7)
@@ -122,8 +123,15 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     config = compose(
         "train",
-        ["model=transformer_tiny", "tokenizer=bytes", "data.batch_size=4", "data.context_length=32", "logger=none"]
-        + ["trainer.validate_every_steps=null", "callbacks.samples.prompts=[]"],
+        [
+            "model=transformer_tiny",
+            "tokenizer=bytes",
+            "data.batch_size=4",
+            "data.context_length=32",
+            "trainer.validate_every_steps=null",
+            "callbacks.samples.prompts=[]",
+            "logger=none",
+        ],
     )
     corpus = prepare(config.data, config.tokenizer)
     sides: dict[str, Callable[[], float]] = {

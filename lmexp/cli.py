@@ -165,12 +165,16 @@ def _compose(overrides: list[str]) -> "TrainConfig":
     """Compose the command line; `resume=RUN` may be a part of a name, which becomes the folder here."""
     from lmexp.config.compose import compose
 
-    config = compose("train", overrides)
-    if config.resume not in ("auto", "force", "never"):
+    given = dict(text.partition("=")[::2] for text in overrides)
+    resume = given.get("resume", "auto").strip("'\"")
+    if resume not in ("auto", "force", "never"):
         from lmexp.runs import find_run
 
-        config.resume = str(find_run(config.resume, config.output_dir).path)
-    return config
+        folder = find_run(resume, given.get("output_dir", "outputs").strip("'\"")).path
+        overrides = [text for text in overrides if not text.startswith("resume=")] + [
+            f"resume={json.dumps(str(folder))}"
+        ]
+    return compose("train", overrides)
 
 
 def _say(text: str) -> None:

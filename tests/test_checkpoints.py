@@ -26,7 +26,9 @@ def some_checkpoint(value: float = 1.0) -> dict:
 
 def save(folder: Path, step: int = 1) -> Path:
     path = folder / f"step-{step:06d}"
-    FolderCheckpointIO().save_checkpoint(some_checkpoint(step), path, {"step": step, "metrics": {"val/loss_nats": 9.0 - step}})
+    FolderCheckpointIO().save_checkpoint(
+        some_checkpoint(step), path, {"step": step, "metrics": {"val/loss_nats": 9.0 - step}}
+    )
     return path
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice, product
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -20,6 +21,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from lmexp.config import extend
 from lmexp.config.check import FREE, describe_type, field_type, is_known, owners, problems_of, stray_keys, unknown_key
 from lmexp.config.files import problems_of_choice
 from lmexp.config.options import CONF as CONF
@@ -39,12 +41,15 @@ Memo = dict[tuple[str, ...], tuple[DictConfig | None, list[Problem]]]
 def compose(command: str = "train", overrides: Sequence[str] = ()) -> TrainConfig:
     """Return the checked config of a command line such as ["model=lstm", "seed=1"].
 
+    With `resume=FOLDER` it is the config of that run, in which only a few keys may change.
+
     Raises:
         ConfigError: with every problem, each with its dotted key and what is allowed.
     """
     with _search_path():
         parsed, problems = _parse(overrides)
-        config, more = _compose(command, parsed, {})
+        parent = extend.parent_of(parsed)
+        config, more = _compose(command, parsed, {}) if parent is None else _compose_longer(parent, parsed)
     if problems + more or config is None:
         raise ConfigError(problems + more)
     return config
@@ -125,6 +130,17 @@ def _compose(command: str, overrides: list[Override], memo: Memo) -> tuple[Train
         misplaced = [p for p in misplaced if not owners(p.key) or p != unknown_key(p.key)]
         more = [p for p in more if p.key in given]
     return config, problems + misplaced + more
+
+
+def _compose_longer(parent: Path, overrides: list[Override]) -> tuple[TrainConfig | None, list[Problem]]:
+    problems, composed = extend.refuse_options(overrides), extend.config_of(parent)
+    refused = {problem.key for problem in problems}
+    values = [override for override in overrides if override.key_or_group not in refused]
+    problems += [problem for override in values if (problem := _apply(override, composed))]
+    config, more = _checked(composed)
+    if config is not None:
+        more += extend.refuse_changes(parent, config)
+    return config, problems + more
 
 
 def _sort_out(overrides: list[Override]) -> tuple[list[Override], list[Override], list[Problem]]:

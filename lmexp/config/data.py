@@ -74,15 +74,17 @@ class TextConfig(DataConfig):
     builds = "lmexp.data.text:TextFiles"
 
     path: str | None = setting(None, identity=False)
-    """A file, a folder or a glob such as 'books/*.txt'. Of a folder all .txt, .md and .jsonl files are taken; files
-    called train, val (or valid, validation, dev) and test in it are those splits. Must be given."""
+    """A file, a folder or a glob such as 'books/*.txt'; must be given. Of a folder all .txt, .md and .jsonl files are
+    taken, hidden ones left out; files or folders in it called train, val (or valid, validation, dev) and test are those
+    splits, and then nothing else may lie beside them."""
     val_path: str | None = setting(None, identity=False)
     """Validation text; null takes it from `path`: its own val file, or a share of the text."""
     test_path: str | None = setting(None, identity=False)
     """Test text; null takes it from `path`: its own test file, or a share of the text."""
     val_fraction: float = setting(0.05, above=0, below=1)
     """Share of the text for validation when there is no val_path. Fewer than 100 documents: the last part of the text.
-    More: whole documents, chosen by their content, so that equal documents never stand on both sides."""
+    More: whole documents, chosen by their content, so that equal documents never stand on both sides; a document larger
+    than the share stays in train."""
     test_fraction: float = setting(0.05, at_least=0, below=1)
     """Share of the text for the test split when there is no test_path; 0 for none."""
     documents: Documents = setting(Documents.file)

@@ -3,6 +3,7 @@
 import dataclasses
 import filecmp
 import inspect
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def register_schemas() -> None:
         _stored["", "train"] = TrainConfig
 
 
-def hydra_searchpath(overrides: list[str] | tuple[str, ...] = ()) -> list[str]:
+def hydra_searchpath(overrides: Sequence[str] = ()) -> list[str]:
     """Return the override that lets Hydra find the working folder's own conf/, if there is one."""
     own = own_conf()
     if own is None or any(override.startswith("hydra.searchpath=") for override in overrides):

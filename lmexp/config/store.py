@@ -68,9 +68,10 @@ def identity_hash(config: Settings, **more: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def differences(a: Settings, b: Settings, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def differences(a: Settings, b: Settings, *, identity_only: bool = False) -> dict[str, tuple[Any, Any]]:
     """Return the dotted keys in which two configs differ, with both values."""
-    return dict(_differences(to_dict(a), to_dict(b), prefix))
+    one, other = (to_dict(config, identity_only=identity_only) for config in (a, b))
+    return dict(_differences(one, other, ""))
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str) -> typing.Iterator[tuple[str, tuple[Any, Any]]]:

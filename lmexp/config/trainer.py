@@ -59,7 +59,8 @@ class TrainerConfig(Option):
     devices: int | None = setting(1, at_least=1, identity=False)
     """GPUs, or processes on CPU; more than one trains with DistributedDataParallel; null takes every GPU."""
     compile: bool = setting(False)
-    """Compile the model with torch.compile: some ten seconds to a minute at the start, faster steps after."""
+    """Compile the model with torch.compile: some ten seconds to a minute at the start, faster steps after. LSTMs run as
+    they are."""
     deterministic: bool = setting(False)
     """Ask torch for deterministic kernels where a GPU has faster ones that are not; CPU runs always are."""
     num_threads: int | None = setting(None, at_least=1, identity=False)

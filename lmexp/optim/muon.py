@@ -1,7 +1,8 @@
 """Muon for matrices and AdamW for the rest, as one optimizer, so that Lightning sees one step and one state.
 
 Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". Matrices of the same shape are
-stacked and made orthogonal together; the quintic Newton-Schulz iteration runs in bfloat16.
+stacked and made orthogonal together. The quintic Newton-Schulz iteration runs in bfloat16 on a GPU and in float32 on a
+CPU: without bfloat16 instructions, which many lack, it was 20 times as slow there.
 """
 
 from collections.abc import Callable
@@ -121,7 +122,8 @@ def orthogonalize(matrices_NRC: Tensor, steps: int) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     is_tall = matrices_NRC.shape[-2] > matrices_NRC.shape[-1]
-    x = (matrices_NRC.mT if is_tall else matrices_NRC).bfloat16()
+    x = matrices_NRC.mT if is_tall else matrices_NRC
+    x = x.bfloat16() if x.is_cuda else x.float()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT

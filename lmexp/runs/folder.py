@@ -55,7 +55,7 @@ class RunFolder:
         path = self.path / "run.json"
         try:
             return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read ({error})") from None
@@ -192,7 +192,9 @@ def replace_file(path: Path, text: str) -> None:
 
 def storage_error(error: OSError, path: Path) -> StorageError:
     """Return what to tell a person about a disk that cannot be written."""
-    return StorageError(f"{error.filename or path}: {error.strerror or error}; free some space or choose another output_dir")
+    return StorageError(
+        f"{error.filename or path}: {error.strerror or error}; free some space or choose another output_dir"
+    )
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1]
 def source_hash(plugins: Sequence[str] = ()) -> str:
     """Return 12 hexadecimal digits of lmexp's own sources and of plug-in files."""
     digest = hashlib.blake2b(digest_size=6)
-    files = [path for path in sorted(SOURCE.rglob("*.py"))]
+    files = sorted(SOURCE.rglob("*.py"))
     files += [Path(name) for name in plugins if name.endswith(".py") and Path(name).is_file()]
     for path in files:
         name = path.relative_to(SOURCE) if path.is_relative_to(SOURCE) else path.name

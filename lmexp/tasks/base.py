@@ -8,10 +8,8 @@ had not been (design rule 3). Metrics are summed on the device and written every
 
 import hashlib
 import math
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +26,7 @@ from lmexp.errors import NumericsError
 from lmexp.metrics import bits_per_byte, perplexity
 from lmexp.models.state import LanguageModel, LSTMState
 from lmexp.optim.schedules import Schedule
+from lmexp.tasks.counters import Counters, Evaluation, Stopwatch
 
 Metrics = dict[str, float]
 LONGEST_STRETCH = 10
@@ -240,7 +239,8 @@ class Task(LightningModule):
         _set_lightnings_progress(checkpoint, (self.steps_done + round_up) // self.steps_per_stretch)
 
     def _gather(self, tensor: Tensor) -> Tensor:
-        return self.all_gather(tensor) if self.trainer.world_size > 1 else tensor[None]
+        gathered: Any = self.all_gather(tensor) if self.trainer.world_size > 1 else tensor[None]
+        return gathered
 
     def _mean_over_ranks(self, value: Tensor) -> float:
         return self.trainer.strategy.reduce(value, reduce_op="mean").item()
@@ -259,67 +259,14 @@ def steps_per_stretch(config: TrainConfig) -> int:
 
 
 def _set_lightnings_progress(checkpoint: dict[str, Any], stretches: int) -> None:
-    """Tell Lightning that exactly these stretches are over: a checkpoint is written when the next one is fetched already,
-    and counting that one too would move every validation after a resume.
+    """Tell Lightning that exactly these stretches are over.
+
+    A checkpoint is written when the next one is fetched already; counting that one too would move every validation.
     """
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     for part in ("total", "current"):
         progress[part] |= dict.fromkeys(("ready", "started", "processed", "completed"), stretches)
     progress["is_last_batch"] = False
-
-
-@dataclass
-class Counters:
-    """What changes with every step, kept apart because setting an attribute of a module is slow."""
-
-    batches_seen: int = 0
-    losses_summed: int = 0
-    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
-    gradient_norm: Tensor | None = None
-
-
-class Evaluation:
-    """Sums over a split."""
-
-    def __init__(self) -> None:
-        self.loss_sum = torch.zeros((), dtype=torch.float64)
-        self.num_targets = torch.zeros((), dtype=torch.float64)
-        self.carried: Any = None
-
-    def add(self, loss_sum: Tensor, num_targets: Tensor, carried: Any) -> None:
-        """Add a batch."""
-        self.loss_sum = self.loss_sum + loss_sum.double()
-        self.num_targets = self.num_targets + num_targets
-        self.carried = carried
-
-
-class Stopwatch:
-    """Time spent in training steps, without validation and checkpoints."""
-
-    def __init__(self) -> None:
-        self.total = 0.0
-        self._since_restart = 0.0
-        self._started: float | None = None
-
-    def start(self) -> None:
-        """Let it run."""
-        if self._started is None:
-            self._started = time.perf_counter()
-
-    def pause(self) -> None:
-        """Stop it."""
-        if self._started is not None:
-            elapsed = time.perf_counter() - self._started
-            self.total += elapsed
-            self._since_restart += elapsed
-            self._started = None
-
-    def restart(self) -> float:
-        """Return the seconds since the last restart, and begin again."""
-        self.pause()
-        seconds, self._since_restart = self._since_restart, 0.0
-        self.start()
-        return seconds
 
 
 def seed_everything(*numbers: int) -> None:

@@ -1,4 +1,4 @@
-"""`python -m lmexp.training RUN`: train what a run folder says, in this process (one rank of DDP, a trial of a sweep)."""
+"""`python -m lmexp.training RUN`: train what a run folder says; one rank of DDP, or a trial of a sweep."""
 
 import sys
 from pathlib import Path

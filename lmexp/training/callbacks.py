@@ -95,9 +95,7 @@ class Checkpoints(Callback):
             )
             values = [checkpoints.read_meta(folder)["metrics"][self.config.metric] for folder in best]
             worst = (max(values) if lowest else min(values)) if values else None
-            is_among_best = len(values) < self.config.keep_best or (
-                value < worst if lowest else value > worst
-            )
+            is_among_best = len(values) < self.config.keep_best or (value < worst if lowest else value > worst)
         self._is_among_best = trainer.strategy.broadcast(is_among_best)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

@@ -109,7 +109,7 @@ class WandbMirror(Logger):
                 mirror.log(value)
             else:
                 samples += value
-                columns = ["step", "prompt", "text"]
+                columns: list[str | int] = ["step", "prompt", "text"]
                 table = wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in samples])
                 mirror.log({"samples": table, "step": value[-1]["step"]} if value else {})
 
@@ -119,7 +119,7 @@ class WandbMirror(Logger):
         seedless = to_dict(self.train_config, identity_only=True)
         return {
             "mode": mode,
-            "dir": str(self.run.path),
+            "dir": str(self.run.path.resolve()),
             "id": self.version,
             "resume": "allow" if mode == "online" else None,
             "project": config.project or os.environ.get("WANDB_PROJECT") or self.train_config.project,
@@ -136,7 +136,7 @@ class WandbMirror(Logger):
 def build_tensorboard(config: TensorBoardConfig, *, run: RunFolder, train_config: TrainConfig) -> Logger:
     """Return Lightning's TensorBoard logger, writing to the run folder."""
     try:
-        import tensorboard  # noqa: F401
+        import tensorboard  # type: ignore[import-untyped]  # noqa: F401
     except ImportError:
         raise MissingPackageError("tensorboard", "tensorboard") from None
     return TensorBoardLogger(save_dir=str(run.path), name="tensorboard", version="")

@@ -28,7 +28,6 @@ from lmexp.training.loggers import RunLogger, WandbMirror
 from lmexp.training.progress import Progress
 from lmexp.training.signals import StopSignals
 
-
 LOST_A_RANK = re.compile("gloo|NCCL|Connection (reset|closed)|[Tt]imed out|DistBackendError|DistNetworkError")
 
 
@@ -48,9 +47,7 @@ def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
         max_steps = count_steps(config, corpus)
 
         seed_everything(config.seed)
-        model = build(
-            config.model, vocab_size=corpus.tokenizer.vocab_size, context_length=config.data.context_length
-        )
+        model = build(config.model, vocab_size=corpus.tokenizer.vocab_size, context_length=config.data.context_length)
         task: Task = build(config.task, train_config=config, model=model, corpus=corpus, max_steps=max_steps)
         data = TextDataModule(
             config.data,
@@ -112,9 +109,7 @@ def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, da
         )
 
 
-def _trainer(
-    run: RunFolder, config: TrainConfig, task: Task, loggers: list[Any], signals: StopSignals
-) -> Trainer:
+def _trainer(run: RunFolder, config: TrainConfig, task: Task, loggers: list[Any], signals: StopSignals) -> Trainer:
     checkpoint_io = FolderCheckpointIO()
     callbacks = build(
         config.callbacks,
@@ -148,7 +143,9 @@ def _require_same_text(run: RunFolder, corpus: Corpus) -> None:
     for key, found in (("data_fingerprint", corpus.fingerprint), ("tokenizer_hash", corpus.tokenizer.hash)):
         if record.get(key) != found:
             what = "text" if key == "data_fingerprint" else "tokenizer"
-            raise RunError(f"{run.path}: the {what} has changed since the run began ({record.get(key)} then, {found} now)")
+            raise RunError(
+                f"{run.path}: the {what} has changed since the run began ({record.get(key)} then, {found} now)"
+            )
 
 
 def _device_name(trainer: Trainer) -> str:

@@ -8,6 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich import progress
 from rich.console import Console, RenderableType
 
+
 class Progress(Callback):
     """Step, loss, tokens per second and time left. The bar's own thread looks at the task; a step costs nothing."""
 

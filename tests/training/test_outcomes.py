@@ -43,20 +43,22 @@ def test_the_summary_says_what_a_person_wants_to_know(folder: Path, text_file: P
 
 
 def test_a_model_learns_one_batch_by_heart(folder: Path, text_file: Path) -> None:
-    config = tiny(text_file, "model=transformer_tiny", "debug=overfit", "model.hidden_size=64", "trainer.max_steps=150")
-    run = train(config)
+    learn = ["model.hidden_size=64", "trainer.max_steps=150", "optimizer.learning_rate=0.01", "model.dropout=0"]
+    run = train(tiny(text_file, "model=transformer_tiny", "debug=overfit", *learn, "trainer.accumulate=1"))
     assert run.record["metrics"]["train/loss_nats"] < 0.1
 
 
 def test_training_learns_the_grammar(folder: Path, text_file: Path) -> None:
-    more = ["trainer.max_steps=150", "model.dropout=0", "model.hidden_size=48", "trainer.validate_every_steps=null"]
+    more = ["trainer.max_steps=200", "model.dropout=0", "model.hidden_size=64", "trainer.validate_every_steps=null"]
     for kind in ("lstm contiguous", "transformer", "transformer with muon"):
-        run = train(tiny(text_file, *KINDS[kind], *more, "optimizer.learning_rate=0.01"))
-        assert run.record["metrics"]["val/loss_nats"] < 1.6, kind
+        run = train(tiny(text_file, *KINDS[kind], *more, "optimizer.learning_rate=0.02", "data.context_length=32"))
+        assert run.record["metrics"]["val/loss_nats"] < 1.2, kind
 
 
 def test_a_loss_that_is_no_number_is_said_with_its_step_and_code_4(folder: Path, text_file: Path) -> None:
-    config = tiny(text_file, "model=lstm_tiny", "optimizer=sgd", "optimizer.learning_rate=1e38", "trainer.gradient_clip_norm=null")
+    config = tiny(
+        text_file, "model=lstm_tiny", "optimizer=sgd", "optimizer.learning_rate=1e38", "trainer.gradient_clip_norm=null"
+    )
     with pytest.raises(NumericsError, match=r"the training loss is (nan|inf) at step \d+; a lower optimizer") as error:
         train(config)
     assert error.value.exit_code == 4
@@ -96,7 +98,8 @@ def test_a_run_for_longer_takes_over_where_its_parent_ended(folder: Path, text_f
     assert longer.record["parent"] == {"id": short.record["id"], "step": 8}
     whole = train(tiny(text_file, *constant, "trainer.max_steps=12", "output_dir=whole"))
     assert outcome(longer)["weights"] == outcome(whole)["weights"]
-    assert [row["step"] for row in longer.metrics][:4] == [row["step"] for row in whole.metrics][:4]
+    losses = [[row["train/loss_nats"] for row in run.metrics if "train/loss_nats" in row] for run in (longer, whole)]
+    assert losses[0] == losses[1]
 
 
 def test_an_unfinished_run_cannot_be_trained_for_longer(folder: Path, text_file: Path) -> None:

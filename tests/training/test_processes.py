@@ -1,5 +1,6 @@
 """Real processes: killed at random moments, told to stop, two ranks over gloo. Each has a hard time limit."""
 
+import contextlib
 import os
 import random
 import signal
@@ -39,10 +40,8 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     finally:
         if process.stdout is not None:
             process.stdout.close()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     return process.returncode, output
 
 
@@ -78,9 +77,7 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(kind: str, tmp_
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_told_to_stop_saves_says_so_and_goes_on(
-    number: int, code: int, tmp_path: Path, text_file: Path
-) -> None:
+def test_a_run_told_to_stop_saves_says_so_and_goes_on(number: int, code: int, tmp_path: Path, text_file: Path) -> None:
     overrides = [f"data.path={text_file}", *KINDS["transformer"], *LONGER, "trainer.max_steps=2000"]
     process = start(tmp_path, *overrides)
     wait_for(lambda: newest(tmp_path) > 10, process)

@@ -137,5 +137,3 @@ def test_changed_text_is_another_run(folder: Path, tmp_path: Path, text_file: Pa
     assert train(tiny(text_file, "model=transformer_tiny")).path == same.path
     copy.write_text(text_file.read_text().replace("cat", "cow"))
     assert train(tiny(copy, "model=transformer_tiny")).path != same.path
-
-
