@@ -109,8 +109,10 @@ class WandbMirror(Logger):
                 mirror.log(value)
             else:
                 samples += value
-                columns: list[str | int] = ["step", "prompt", "text"]
-                table = wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in samples])
+                table = wandb.Table(
+                    columns=["step", "prompt", "text"],
+                    data=[[row["step"], row["prompt"], row["text"]] for row in samples],
+                )
                 mirror.log({"samples": table, "step": value[-1]["step"]} if value else {})
 
     def _arguments(self, wandb: Any) -> dict[str, Any]:

@@ -99,13 +99,13 @@ def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, da
     if is_first_rank:
         tokens = task.steps_done * task.tokens_per_step
         speed = {"train/tokens_per_second": tokens / task.stopwatch.total} if task.stopwatch.total else {}
-        train_losses = [row["train/loss_nats"] for row in run.metrics if "train/loss_nats" in row]
+        logged = [row for row in run.metrics if "train/loss_nats" in row][-1:]
         run.update(
             step=task.steps_done,
             tokens=tokens,
             flops=task.flops_per_token * tokens,
             seconds_trained=task.stopwatch.total,
-            metrics=speed | {"train/loss_nats": loss for loss in train_losses[-1:]},
+            metrics=speed | ({"train/loss_nats": logged[0]["train/loss_nats"]} if logged else {}),
         )
 
 

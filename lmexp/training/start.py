@@ -3,6 +3,7 @@
 The same experiment has the same folder: done is shown, cut off is resumed, failed is tried again when asked.
 """
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -219,10 +220,8 @@ def raise_outcome(run: RunFolder, code: int) -> None:
 
 def _die_with_parent() -> None:
     """Ask Linux to stop this process when the one that started it dies."""
-    try:
+    with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    except (OSError, AttributeError):
-        pass
 
 
 def show_config(config: TrainConfig) -> str:

@@ -139,7 +139,8 @@ from lmexp.runs import list_runs
 from lmexp.errors import StorageError
 from tests.training.setups import tiny
 from lmexp.checkpoints import FolderCheckpointIO
-config = tiny(Path({str(text_file)!r}), "model=transformer_tiny", "model.hidden_size=64", "trainer.checkpoint_every_steps=1")
+more = ["model=transformer_tiny", "model.hidden_size=64", "trainer.checkpoint_every_steps=1"]
+config = tiny(Path({str(text_file)!r}), *more)
 save = FolderCheckpointIO.save_checkpoint
 def fill_the_disk(self, checkpoint, path, storage_options=None):
     if path.name == "step-000005":
@@ -192,5 +193,5 @@ def test_bf16_mixed_trains(folder: Path, text_file: Path) -> None:
 
 
 def test_runs_folder_is_a_run_folder(folder: Path) -> None:
-    with pytest.raises(RunError, match="config.yaml cannot be read"):
+    with pytest.raises(RunError, match=r"config\.yaml cannot be read"):
         _ = RunFolder(folder).config
