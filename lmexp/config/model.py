@@ -46,7 +46,7 @@ class LSTMConfig(ModelConfig):
     embedding_size: int | None = setting(None, at_least=1)
     """Width of the embedding; null takes hidden_size. With tied embeddings another width adds a projection."""
     output_bias: bool = setting(True)
-    """Give the output layer a bias: each token's own frequency."""
+    """Give the output layer a bias, which starts at the frequencies of the tokens in the training split."""
 
 
 @dataclass(kw_only=True)

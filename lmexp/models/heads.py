@@ -34,6 +34,15 @@ class Head(nn.Module):
         """
         return F.linear(hidden_BTC, self.weight, self.bias)
 
+    @torch.no_grad()
+    def start_at_frequencies(self, counts_V: Tensor) -> None:
+        """Set the bias, where there is one, to what the model should say before it has learned anything else.
+
+        Formula: log((count + 1) / sum(counts + 1)). Shape: (V,).
+        """
+        if self.bias is not None:
+            self.bias.copy_((counts_V + 1).double().log() - (counts_V + 1).sum().double().log())
+
     def nll(self, hidden_BTC: Tensor, targets_BT: Tensor) -> Tensor:
         """Return the negative log-likelihood of each target, 0 where it is IGNORE.
 
