@@ -11,12 +11,32 @@ import pytest
 from lmexp import compose, train
 
 GOLDEN = Path(__file__).parent / "golden" / "losses"
+ADAMW = ["optimizer=adamw", "schedule=wsd"]
 RUNS = {
-    "lstm": ["model=lstm_tiny", "model.hidden_size=32", "data.order=contiguous"],
-    "lstm_article": ["model=lstm_article", "model.hidden_size=32", "optimizer=sgd", "optimizer.learning_rate=1"],
-    "transformer": ["model=transformer_tiny", "model.hidden_size=32", "tokenizer=bpe", "tokenizer.vocab_size=300"],
+    "lstm": [*ADAMW, "model=lstm_tiny", "model.hidden_size=32", "data.order=contiguous"],
+    "lstm_article": [
+        "schedule=wsd",
+        "model=lstm_article",
+        "model.hidden_size=32",
+        "optimizer=sgd",
+        "optimizer.learning_rate=1",
+    ],
+    "transformer": [
+        *ADAMW,
+        "model=transformer_tiny",
+        "model.hidden_size=32",
+        "tokenizer=bpe",
+        "tokenizer.vocab_size=300",
+    ],
     "transformer_muon": ["model=transformer_tiny", "model.hidden_size=32", "optimizer=muon"],
-    "gpt2": ["model=gpt2", "model.hidden_size=32", "model.num_layers=2", "schedule=cosine", "data.segments=true"],
+    "gpt2": [
+        "optimizer=adamw",
+        "model=gpt2",
+        "model.hidden_size=32",
+        "model.num_layers=2",
+        "schedule=cosine",
+        "data.segments=true",
+    ],
 }
 COMMON = [
     "data=text",

@@ -39,12 +39,12 @@ class MuonConfig(AdamWConfig):
     name = "muon"
     builds = "lmexp.optim.muon:build_muon"
 
-    learning_rate: float = setting(0.02, above=0)
+    learning_rate: float = setting(0.03, above=0)
     """Step size of the matrices: a matrix moves by about this much in spectral norm, times sqrt(rows / columns) where
     it has more rows than columns."""
     weight_decay: float = setting(0.0, at_least=0)
     """Decoupled decay of the matrices that Muon moves, times the learning rate, per step."""
-    adamw_learning_rate: float = setting(3e-3, above=0)
+    adamw_learning_rate: float = setting(0.01, above=0)
     """Step size of embeddings, output layer, norms and biases."""
     momentum: float = setting(0.95, at_least=0, below=1)
     """Momentum of the matrices (Nesterov)."""

@@ -7,8 +7,8 @@ from lmexp.config.callbacks import CallbacksConfig
 from lmexp.config.data import DataConfig, Order, PythonDocsConfig
 from lmexp.config.logger import LoggerConfig, WandbConfig
 from lmexp.config.model import ModelConfig, TransformerConfig
-from lmexp.config.optimizer import AdamWConfig, OptimizerConfig
-from lmexp.config.schedule import ScheduleConfig, WSDConfig
+from lmexp.config.optimizer import MuonConfig, OptimizerConfig
+from lmexp.config.schedule import LinearConfig, ScheduleConfig
 from lmexp.config.schema import Settings, setting
 from lmexp.config.task import PretrainConfig, TaskConfig
 from lmexp.config.tokenizer import BPEConfig, TokenizerConfig
@@ -41,9 +41,9 @@ class TrainConfig(Settings):
     """What is trained."""
     task: TaskConfig = setting(default_factory=PretrainConfig)
     """What the model learns to do."""
-    optimizer: OptimizerConfig = setting(default_factory=AdamWConfig)
+    optimizer: OptimizerConfig = setting(default_factory=MuonConfig)
     """How gradients change the weights."""
-    schedule: ScheduleConfig = setting(default_factory=WSDConfig)
+    schedule: ScheduleConfig = setting(default_factory=LinearConfig)
     """How the learning rate moves over the run."""
     trainer: TrainerConfig = setting(default_factory=TrainerConfig)
     """How long, how often, how exact and on what hardware."""

@@ -35,22 +35,24 @@ TINY = [
 ]
 
 KINDS = {
-    "lstm shuffled": ["model=lstm_tiny"],
-    "lstm contiguous": ["model=lstm_tiny", "model.num_layers=2", "data.order=contiguous"],
+    "lstm shuffled": ["model=lstm_tiny", "optimizer=adamw"],
+    "lstm contiguous": ["model=lstm_tiny", "model.num_layers=2", "data.order=contiguous", "optimizer=adamw"],
     "lstm contiguous by document": [
         "model=lstm_tiny",
         "data.order=contiguous",
         "data.documents=line",
         "data.segments=true",
+        "optimizer=adamw",
     ],
-    "transformer": ["model=transformer_tiny"],
+    "transformer": ["model=transformer_tiny", "optimizer=adamw", "schedule=wsd"],
     "transformer with muon": ["model=transformer_tiny", "optimizer=muon"],
     "transformer in stretches of four steps": [
         "model=transformer_tiny",
+        "optimizer=adamw",
         "trainer.validate_every_steps=4",
         "trainer.max_steps=11",
     ],
-    "gpt2 with a moving average": ["model=gpt2", "callbacks=ema", "callbacks.ema_decay=0.9"],
+    "gpt2 with a moving average": ["model=gpt2", "optimizer=adamw", "callbacks=ema", "callbacks.ema_decay=0.9"],
 }
 
 
