@@ -8,7 +8,6 @@ it is loaded only if every byte is what was written; and loading never runs code
 import hashlib
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -173,7 +172,7 @@ class FolderCheckpointIO(CheckpointIO):
         verify(folder)
         try:
             state = torch.load(folder / STATE, map_location=map_location or "cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, OSError) as error:
+        except Exception as error:  # whatever a file that no lmexp wrote makes torch's reader raise
             raise StorageError(f"{folder / STATE}: cannot be loaded: {str(error).splitlines()[0]}") from None
         return {**state, "state_dict": read_weights(folder)}
 

@@ -38,8 +38,6 @@ class Task(LightningModule):
     Lightning hands in a stretch of optimizer steps at a time, for its hooks cost more than a small model's step.
     """
 
-    automatic_optimization = False
-
     def __init__(
         self, config: TaskConfig, *, train_config: TrainConfig, model: LanguageModel, corpus: Corpus, max_steps: int
     ) -> None:

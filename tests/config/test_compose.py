@@ -159,7 +159,7 @@ def test_a_choice_that_cannot_be_says_what_can() -> None:
         "++tokenizer=bpe": "++tokenizer: write tokenizer=bpe",
         "model@data=lstm": "model@data: write model=lstm",
         "model=null": f"model: takes one of its options: {MODELS}",
-        "optimizer=[sgd]": "optimizer: takes one of its options: adamw, muon, sgd",
+        "optimizer=[sgd]": "optimizer: takes one of its options: muon, adamw, sgd",
         "debug=[fast,slow]": "debug: has no option 'slow'; options: fast, overfit, profile",
         "hydra/launcher=joblib": "hydra/launcher: has no option 'joblib'; options: basic",
     }

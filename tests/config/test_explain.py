@@ -51,9 +51,9 @@ def test_a_block_names_its_keys() -> None:
 def test_a_group_lists_its_options_the_default_first() -> None:
     assert explain("optimizer") == (
         "optimizer: How gradients change the weights.\n"
-        "  adamw (default)  AdamW; learning rate 1e-3.\n"
-        "  muon             Muon for matrices, AdamW for the rest.\n"
-        "  sgd              SGD with momentum."
+        "  muon (default)  Muon for matrices, AdamW for the rest.\n"
+        "  adamw           AdamW; learning rate 1e-3.\n"
+        "  sgd             SGD with momentum."
     )
 
 
