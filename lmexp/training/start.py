@@ -52,11 +52,14 @@ def train(
     Raises:
         LmexpError: with the exit code that the outcome has.
     """
+    say("preparing the text")
     corpus = prepare(config.data, config.tokenizer)
     check_length(corpus, config.data, accumulate=config.trainer.accumulate)
     run, decision = open_run(config, corpus, plugins, say)
     if decision is Decision.show:
+        say(f"{run.path} is done already")
         return run
+    say(f"training {run.path}" if decision is Decision.begin else f"going on with {run.path}")
     with run.lock():
         if decision is Decision.begin:
             _begin(run, config, corpus)
