@@ -1,0 +1,25 @@
+"""Every recipe and every debug option in conf/ runs, for two steps on a small text."""
+
+from pathlib import Path
+
+import pytest
+
+from lmexp import compose, train
+from lmexp.config.options import list_groups
+
+SMALL = ["data.batch_size=4", "data.context_length=16", "model.num_layers=1", "model.hidden_size=8"]
+
+
+@pytest.mark.parametrize("experiment", list_groups()["experiment"])
+def test_every_experiment_runs_two_steps(experiment: str, folder: Path, text_file: Path) -> None:
+    overrides = [f"experiment={experiment}", f"data.path={text_file}", "debug=fast", *SMALL]
+    run = train(compose("train", [*overrides, "trainer.max_epochs=null"]))
+    assert run.record["status"] == "done"
+    assert run.record["step"] == 2
+    assert run.path.parent.name == "debug"
+
+
+def test_the_default_run_starts_on_the_documentation_of_python(folder: Path) -> None:
+    run = train(compose("train", ["debug=fast", *SMALL, "data.evaluation_batch_size=256"]))
+    assert run.record["status"] == "done"
+    assert run.path.name.startswith("transformer-python_docs-")
