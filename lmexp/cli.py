@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmexp import __version__
-from lmexp.errors import ConfigError, LmexpError
+from lmexp.errors import ConfigError, LmexpError, Stopped
 
 if TYPE_CHECKING:
     from lmexp.config import TrainConfig
@@ -186,6 +186,9 @@ def _errors() -> Iterator[None]:
     """Turn our errors into a few clear lines and the right exit code."""
     try:
         yield
+    except Stopped as stopped:
+        _say(str(stopped))
+        raise typer.Exit(stopped.exit_code) from None
     except LmexpError as error:
         _say(f"error: {error}" if "\n" not in str(error) else "error:\n  " + str(error).replace("\n", "\n  "))
         raise typer.Exit(error.exit_code) from None
