@@ -38,13 +38,13 @@ class TrainerConfig(Option):
     name = "lightning"
     builds = "lmexp.training.trainer:build_trainer"
 
-    max_steps: int = setting(1000, at_least=1)
+    max_steps: int = setting(800, at_least=1)
     """Optimizer steps of the whole run."""
     max_epochs: float | None = setting(None, above=0)
     """Passes over the training split; when given it takes the place of max_steps."""
-    validate_every_steps: int | None = setting(250, at_least=1)
+    validate_every_steps: int | None = setting(200, at_least=1)
     """Optimizer steps between validations; null validates at the end only."""
-    checkpoint_every_steps: int | None = setting(250, at_least=1, identity=False)
+    checkpoint_every_steps: int | None = setting(200, at_least=1, identity=False)
     """Optimizer steps between checkpoints; null saves at the end only. A run that is killed loses the steps since."""
     log_every_steps: int = setting(10, at_least=1, identity=False)
     """Optimizer steps between lines of metrics; the losses of the steps between are averaged."""

@@ -119,7 +119,7 @@ def test_a_single_option_comes_back_from_its_dict() -> None:
 
 def test_differences_are_dotted_keys_with_both_values() -> None:
     other = TrainConfig(seed=1, trainer=TrainerConfig(max_steps=7))
-    assert differences(TrainConfig(), other) == {"seed": (0, 1), "trainer.max_steps": (1000, 7)}
+    assert differences(TrainConfig(), other) == {"seed": (0, 1), "trainer.max_steps": (800, 7)}
     lstm = TrainConfig(model=OPTIONS["model"]["lstm"](num_layers=4))  # type: ignore[arg-type]
     assert differences(TrainConfig(), lstm)["model.name"] == ("transformer", "lstm")
 
