@@ -126,6 +126,7 @@ def main() -> None:
         [
             "model=transformer_tiny",
             "tokenizer=bytes",
+            "optimizer=adamw",
             "data.batch_size=4",
             "data.context_length=32",
             "trainer.validate_every_steps=null",
