@@ -121,6 +121,7 @@ def test_the_door_imports_a_command_only_when_it_is_called() -> None:
         "lmexp.__version__",
         "lmexp.errors.ConfigError",
         "lmexp.errors.LmexpError",
+        "lmexp.errors.Stopped",
     }
 
 
