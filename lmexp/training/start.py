@@ -42,7 +42,7 @@ def train(
     *,
     command: Sequence[str] = (),
     plugins: Sequence[str] = (),
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda text: None,
     own_process: bool = False,
 ) -> RunFolder:
     """Train what a config says, or show it when it is there, and return its folder.
