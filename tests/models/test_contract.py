@@ -188,6 +188,7 @@ def test_a_model_first_used_in_inference_mode_can_be_trained(config: Any) -> Non
     with torch.inference_mode():
         model(tokens)
     model.head.nll_sum(model(tokens)[0], tokens).backward()
+    assert all(weight.grad is not None for weight in model.parameters())
 
 
 def test_floating_point_operations_grow_with_the_matrices(config: Any) -> None:
