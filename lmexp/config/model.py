@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
-from lmexp.config.schema import Option, setting
+from lmexp.config.schema import Option, Settings, setting
 
 
 class Loss(Enum):
@@ -15,11 +16,67 @@ class Loss(Enum):
     fused = "fused"
 
 
+class Kind(Enum):
+    """What a model reads and gives, which says what tasks it fits."""
+
+    decoder = "decoder"
+    """Reads from left to right and scores the next token."""
+    encoder = "encoder"
+    """Reads both ways and scores the tokens it reads."""
+    encoder_decoder = "encoder_decoder"
+    """Reads a source both ways, and from there on is a decoder."""
+    classifier = "classifier"
+    """Reads both ways or one, and scores labels (of Hugging Face only)."""
+
+
+class GELU(Enum):
+    """How the Gaussian error linear unit is computed."""
+
+    exact = "exact"
+    tanh = "tanh"
+
+
+class Attention(Enum):
+    """How an LSTM decoder looks at its source."""
+
+    bahdanau = "bahdanau"
+    luong = "luong"
+
+
+@dataclass(kw_only=True)
+class LoRAConfig(Settings):
+    """Low-rank adapters (Hu et al. 2021): the weights stay as they are, and small matrices beside them are trained."""
+
+    rank: int | None = setting(None, at_least=1)
+    """Rank of the adapters; null trains the model itself."""
+    alpha: float = setting(16.0, above=0)
+    """Scale of the adapters: what they add is multiplied by alpha / rank."""
+    dropout: float = setting(0.0, at_least=0, below=1)
+    """Share of an adapter's inputs dropped while training."""
+    targets: list[str] = setting(default_factory=list)
+    """Linear layers that get an adapter, by the last part of their names such as [query,value]; empty takes every
+    linear layer but the head."""
+
+
 @dataclass(kw_only=True)
 class ModelConfig(Option):
     """What every model has."""
 
     group = "model"
+    kind: ClassVar[Kind] = Kind.decoder
+
+    lora: LoRAConfig = setting(default_factory=LoRAConfig)
+    """Train low-rank adapters instead of the weights."""
+    frozen: list[str] = setting(default_factory=list)
+    """Parts that are not trained, as patterns over parameter names: [embedding.*,blocks.0.*]."""
+    loss: Loss = setting(Loss.auto, identity=False)
+    """dense keeps all logits; fused (torch's linear_cross_entropy) never holds them all, which saves time and memory at
+    large vocabularies; auto takes fused where the logits are large, the precision is 32 and torch has it."""
+
+
+@dataclass(kw_only=True)
+class OwnModelConfig(ModelConfig):
+    """What every model has that is built here from its sizes."""
 
     num_layers: int = setting(4, at_least=1)
     """Layers stacked on each other."""
@@ -29,13 +86,10 @@ class ModelConfig(Option):
     """Share of activations dropped while training; 0 for data seen only a few times."""
     tie_embeddings: bool = setting(True)
     """Use the embedding matrix as the output matrix too: fewer parameters."""
-    loss: Loss = setting(Loss.auto, identity=False)
-    """dense keeps all logits; fused (torch's linear_cross_entropy) never holds them all, which saves time and memory at
-    large vocabularies; auto takes fused where the logits are large, the precision is 32 and torch has it."""
 
 
 @dataclass(kw_only=True)
-class LSTMConfig(ModelConfig):
+class LSTMConfig(OwnModelConfig):
     """Embedding, stacked LSTM, output layer; the state is carried from batch to batch in contiguous order."""
 
     name = "lstm"
@@ -47,10 +101,33 @@ class LSTMConfig(ModelConfig):
     """Width of the embedding; null takes hidden_size. With tied embeddings another width adds a projection."""
     output_bias: bool = setting(True)
     """Give the output layer a bias, which starts at the frequencies of the tokens in the training split."""
+    input_dropout: float | None = setting(None, at_least=0, below=1)
+    """Dropout on the embedded tokens; null takes dropout."""
+    hidden_dropout: float | None = setting(None, at_least=0, below=1)
+    """Dropout between the layers; null takes dropout, which then is left for the output."""
+    variational_dropout: bool = setting(False)
+    """Drop the same activations at every step of a row, as AWD-LSTM does."""
+    embedding_dropout: float = setting(0.0, at_least=0, below=1)
+    """Share of the vocabulary whose embeddings are dropped, everywhere in a batch."""
+    weight_dropout: float = setting(0.0, at_least=0, below=1)
+    """Share of the hidden-to-hidden weights dropped in each batch (DropConnect)."""
+    activation_penalty: float = setting(0.0, at_least=0)
+    """Weight of the mean square of the outputs in the loss (AWD-LSTM's alpha)."""
+    temporal_penalty: float = setting(0.0, at_least=0)
+    """Weight of the mean square of the change of the outputs from step to step in the loss (AWD-LSTM's beta)."""
+    adaptive_cutoffs: list[int] = setting(default_factory=list)
+    """Adaptive softmax: tokens from the first of these numbers on are scored in groups, each only where it is needed:
+    [2000,10000]. Faster with large vocabularies whose ids go by frequency (tokenizer=words); empty scores all."""
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        cutoffs = self.adaptive_cutoffs
+        if any(second <= first for first, second in zip([0, *cutoffs], cutoffs, strict=False)):
+            yield "adaptive_cutoffs", "must be positive numbers, each larger than the one before"
 
 
 @dataclass(kw_only=True)
-class TransformerConfig(ModelConfig):
+class TransformerConfig(OwnModelConfig):
     """Decoder in the shape of Qwen3: RoPE, RMSNorm, QK-norm, grouped-query attention, SwiGLU."""
 
     name = "transformer"
@@ -70,6 +147,8 @@ class TransformerConfig(ModelConfig):
     """Base of the rotary frequencies; larger for longer contexts."""
     norm_epsilon: float = setting(1e-6, above=0)
     """Added to the variance in RMSNorm."""
+    max_positions: int | None = setting(None, at_least=1)
+    """Most tokens the model looks back on when it generates; null takes data.context_length."""
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
@@ -82,7 +161,7 @@ class TransformerConfig(ModelConfig):
 
 
 @dataclass(kw_only=True)
-class GPT2Config(ModelConfig):
+class GPT2Config(OwnModelConfig):
     """Decoder in the shape of GPT-2 as nanoGPT trains it: learned positions, LayerNorm, GELU."""
 
     name = "gpt2"
@@ -92,8 +171,82 @@ class GPT2Config(ModelConfig):
     """Attention heads."""
     bias: bool = setting(False)
     """Biases in linear layers and LayerNorms, as GPT-2 has them; nanoGPT trains without."""
+    gelu: GELU = setting(GELU.exact)
+    """exact, as nanoGPT has it, or tanh, the approximation of the published GPT-2."""
+    max_positions: int | None = setting(None, at_least=1)
+    """Rows in the table of positions; null takes data.context_length."""
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
         if self.hidden_size % self.num_heads:
             yield "num_heads", f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} heads"
+
+
+@dataclass(kw_only=True)
+class EncoderConfig(TransformerConfig):
+    """Encoder of the same layers as the decoder, reading both ways: RoPE, RMSNorm, QK-norm, SwiGLU."""
+
+    name = "encoder"
+    builds = "lmexp.models.encoder:Encoder"
+    kind = Kind.encoder
+
+
+@dataclass(kw_only=True)
+class BERTConfig(OwnModelConfig):
+    """Encoder in the shape of BERT: learned positions and token types, norm after each part, GELU."""
+
+    name = "bert"
+    builds = "lmexp.models.bert:BERT"
+    kind = Kind.encoder
+
+    num_heads: int = setting(4, at_least=1)
+    """Attention heads."""
+    mlp_size: int | None = setting(None, at_least=1)
+    """Width inside the feed-forward part; null takes four times hidden_size."""
+    num_token_types: int = setting(2, at_least=1)
+    """Rows in the table of token types; only the first is used here."""
+    norm_epsilon: float = setting(1e-12, above=0)
+    """Added to the variance in LayerNorm."""
+    gelu: GELU = setting(GELU.exact)
+    """exact, as BERT has it, or tanh, an approximation."""
+    max_positions: int | None = setting(None, at_least=1)
+    """Rows in the table of positions; null takes data.context_length."""
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        if self.hidden_size % self.num_heads:
+            yield "num_heads", f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} heads"
+
+
+@dataclass(kw_only=True)
+class EncoderDecoderConfig(GPT2Config):
+    """Encoder-decoder Transformer of GPT-2's layers: a source read both ways, and cross-attention to it."""
+
+    name = "encoder_decoder"
+    builds = "lmexp.models.encoder_decoder:EncoderDecoder"
+    kind = Kind.encoder_decoder
+
+    num_encoder_layers: int | None = setting(None, at_least=1)
+    """Layers of the encoder; null takes num_layers."""
+
+
+@dataclass(kw_only=True)
+class LSTMAttentionConfig(OwnModelConfig):
+    """LSTM encoder-decoder with attention: a bidirectional encoder, and a decoder that looks back at it."""
+
+    name = "lstm_attention"
+    builds = "lmexp.models.lstm_attention:LSTMAttention"
+    kind = Kind.encoder_decoder
+
+    num_layers: int = setting(2, at_least=1)
+    """LSTM layers of the encoder, and of the decoder."""
+    embedding_size: int | None = setting(None, at_least=1)
+    """Width of the embedding; null takes hidden_size."""
+    attention: Attention = setting(Attention.luong)
+    """luong: the outputs of the decoder look at the source (general score), all steps at once. bahdanau: before each
+    step the decoder looks at the source (additive score) and reads what it saw; slower."""
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        if self.hidden_size % 2:
+            yield "hidden_size", "must be even: each direction of the encoder has half of it"

@@ -1,8 +1,10 @@
 """What the model learns to do."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from lmexp.config.schema import Option
+from lmexp.config.model import Kind
+from lmexp.config.schema import Option, setting
 
 
 @dataclass(kw_only=True)
@@ -10,6 +12,8 @@ class TaskConfig(Option):
     """What every task has: nothing yet."""
 
     group = "task"
+    fits: ClassVar[tuple[Kind, ...]] = (Kind.decoder,)
+    """The kinds of models that can learn it."""
 
 
 @dataclass(kw_only=True)
@@ -18,3 +22,18 @@ class PretrainConfig(TaskConfig):
 
     name = "pretrain"
     builds = "lmexp.tasks.pretrain:Pretrain"
+
+
+@dataclass(kw_only=True)
+class MaskedConfig(TaskConfig):
+    """Fill in masked tokens (BERT's masked language modelling)."""
+
+    name = "masked"
+    builds = "lmexp.tasks.masked:Masked"
+    fits = (Kind.encoder,)
+
+    masked_fraction: float = setting(0.15, above=0, below=1)
+    """Share of the tokens that are to be predicted; of these 80 % become the mask token, 10 % a random one, and 10 %
+    stay as they are."""
+    whole_words: bool = setting(False)
+    """Mask all tokens of a word or none."""

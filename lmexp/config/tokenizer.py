@@ -80,3 +80,25 @@ class WordsConfig(TokenizerConfig):
 
     vocab_size: int | None = setting(None, at_least=3)
     """Keep the most frequent words, <unk> and <eos> included; null keeps every word of the training split."""
+
+
+@dataclass(kw_only=True)
+class HFTokenizerConfig(TokenizerConfig):
+    """The tokenizer of a pretrained model, as it stands in its tokenizer.json."""
+
+    name = "hf"
+    builds = "lmexp.tokenization.huggingface:HuggingFace"
+
+    name_or_path: str | None = setting(None)
+    """A folder with tokenizer.json, that file, or a .gguf file; null takes model.name_or_path."""
+
+
+@dataclass(kw_only=True)
+class FileTokenizerConfig(TokenizerConfig):
+    """The tokenizer of a run, from its tokenizer.json."""
+
+    name = "file"
+    builds = "lmexp.tokenization.base:load"
+
+    path: str | None = setting(None)
+    """The file tokenizer.json in a run folder; must be given."""

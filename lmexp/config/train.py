@@ -8,6 +8,7 @@ from lmexp.config.data import DataConfig, Order, PythonDocsConfig
 from lmexp.config.logger import LoggerConfig, WandbConfig
 from lmexp.config.model import ModelConfig, TransformerConfig
 from lmexp.config.optimizer import MuonConfig, OptimizerConfig
+from lmexp.config.pretrained import HFConfig as HFConfig
 from lmexp.config.schedule import LinearConfig, ScheduleConfig
 from lmexp.config.schema import Settings, setting
 from lmexp.config.task import PretrainConfig, TaskConfig
@@ -30,6 +31,8 @@ class TrainConfig(Settings):
     """When the same run is there already. auto: show it when done, go on where it was cut off. force: go on even
     though it failed or the code has changed. never: start again, in a new folder. A run (path or part of its name):
     train that finished run for longer; only a few keys, such as trainer.max_steps, may change."""
+    init_from: str | None = setting(None)
+    """A run whose weights, model and tokenizer this one begins with (path or part of its name): fine-tuning."""
     output_dir: str = setting("outputs", identity=False)
     """Folder of all projects; relative to the working folder."""
 
@@ -64,6 +67,14 @@ class TrainConfig(Settings):
             yield "data.batch_size", f"{self.data.batch_size} rows cannot be shared evenly by {devices} devices"
         if self.data.order is Order.contiguous and self.model.name != "lstm":
             yield "data.order", f"contiguous order carries a state from batch to batch, and {self.model.name} has none"
+        if self.model.kind not in self.task.fits:
+            fitting = ", ".join(kind.name for kind in self.task.fits)
+            yield (
+                "task",
+                f"{self.task.name} is for models of kind {fitting}; {self.model.name} is of kind {self.model.kind.name}",
+            )
+        if getattr(self.model, "adaptive_cutoffs", None) and self.tokenizer.name != "words":
+            yield "model.adaptive_cutoffs", "needs tokens in the order of their frequency: tokenizer=words"
         if self.data.end_of_document and not getattr(self.tokenizer, "end_of_document", True):
             yield "data.end_of_document", "the tokenizer has no such token: set tokenizer.end_of_document=true too"
         for key in ("project", "name"):

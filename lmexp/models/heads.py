@@ -81,3 +81,77 @@ class Head(nn.Module):
         if hidden_BTC.dtype is not torch.float32:
             return False  # it would sum thousands of losses in that type
         return self.loss is Loss.fused or num_tokens * self.weight.shape[0] * 4 > SMALL_LOGITS_BYTES
+
+
+class AdaptiveHead(Head):
+    """Output layer whose rarer tokens are scored in groups, each only where the text needs it.
+
+    The first group is scored everywhere, with one more score for each of the others; so a token's probability is that
+    of its group times its own in the group. All groups are as wide as the model, so that embeddings can be tied.
+    Source: Grave et al. 2017, section 4; without their narrower tails.
+    """
+
+    def __init__(self, hidden_size: int, vocab_size: int, cutoffs: list[int], *, bias: bool = False) -> None:
+        super().__init__(hidden_size, vocab_size, bias=bias)
+        inside = [cutoff for cutoff in cutoffs if cutoff < vocab_size]
+        self.starts, self.ends = inside, [*inside[1:], vocab_size] if inside else []
+        self.num_first = inside[0] if inside else vocab_size
+        self.group_weight = nn.Parameter(torch.empty(len(self.starts), hidden_size).uniform_(-0.1, 0.1))
+        self.group_bias = nn.Parameter(torch.zeros(len(self.starts))) if bias else None
+
+    def logits(self, hidden_BTC: Tensor) -> Tensor:
+        """Return the log-probability of every token, which are scores as good as any.
+
+        Shape: (..., C) -> (..., V).
+        """
+        first = self._first(hidden_BTC).log_softmax(-1)
+        groups = [
+            self._group(hidden_BTC, number).log_softmax(-1) + first[..., self.num_first + number, None]
+            for number in range(len(self.starts))
+        ]
+        return torch.cat((first[..., : self.num_first], *groups), dim=-1)
+
+    @torch.no_grad()
+    def start_at_frequencies(self, counts_V: Tensor) -> None:
+        super().start_at_frequencies(counts_V)
+        if self.bias is not None and self.group_bias is not None:
+            for number, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
+                self.group_bias[number] = self.bias[start:end].double().logsumexp(0)
+
+    def nll(self, hidden_BTC: Tensor, targets_BT: Tensor) -> Tensor:
+        hidden_NC, targets_N = hidden_BTC.flatten(0, -2), targets_BT.flatten()
+        parts = [
+            self._nll(hidden, targets)
+            for hidden, targets in zip(
+                hidden_NC.split(8 * CHUNK_TOKENS), targets_N.split(8 * CHUNK_TOKENS), strict=True
+            )
+        ]
+        return torch.cat(parts).view_as(targets_BT)
+
+    def nll_sum(self, hidden_BTC: Tensor, targets_BT: Tensor) -> Tensor:
+        return self.nll(hidden_BTC, targets_BT).sum()
+
+    def _nll(self, hidden_NC: Tensor, targets_N: Tensor) -> Tensor:
+        in_first_N = targets_N
+        groups = []
+        for number, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
+            is_mine_N = (targets_N >= start) & (targets_N < end)
+            in_first_N = in_first_N.masked_fill(is_mine_N, self.num_first + number)
+            rows = is_mine_N.nonzero().squeeze(1)
+            logits = self._group(hidden_NC[rows], number).float()
+            groups.append((rows, F.cross_entropy(logits, targets_N[rows] - start, reduction="none")))
+        nll_N = F.cross_entropy(self._first(hidden_NC).float(), in_first_N, reduction="none", ignore_index=IGNORE)
+        for rows, nll in groups:
+            nll_N = nll_N.index_add(0, rows, nll)
+        return nll_N
+
+    def _first(self, hidden: Tensor) -> Tensor:
+        weight = torch.cat((self.weight[: self.num_first], self.group_weight))
+        bias = None
+        if self.bias is not None and self.group_bias is not None:
+            bias = torch.cat((self.bias[: self.num_first], self.group_bias))
+        return F.linear(hidden, weight, bias)
+
+    def _group(self, hidden: Tensor, number: int) -> Tensor:
+        part = slice(self.starts[number], self.ends[number])
+        return F.linear(hidden, self.weight[part], None if self.bias is None else self.bias[part])

@@ -35,6 +35,8 @@ class LanguageModel(nn.Module):
     head: Head
     max_length: int | None = None
     """Most tokens that one state can hold; None for any number."""
+    penalty: Tensor | None = None
+    """What the last forward pass adds to the mean loss in training; None for nothing."""
 
     def new_state(self, batch_size: int, max_length: int) -> State:
         """Return an empty state on the model's device."""

@@ -112,8 +112,9 @@ class Task(LightningModule):
         if "resets_B" in batch:
             self._carried[slot] = carried.detach()
         loss = loss_sum / num_targets
+        penalised = loss if self.model.penalty is None else loss + self.model.penalty
         with self._without_sync() if slot + 1 < self.accumulate else nullcontext():
-            self.manual_backward(loss / self.accumulate)
+            self.manual_backward(penalised / self.accumulate)
         counters.loss_sum += loss.detach()
         counters.losses_summed += 1
         counters.batches_seen += 1
