@@ -25,6 +25,7 @@ from lmexp.config.compose import compose
 from lmexp.data.batches import training_batches
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.data.datamodule import TextDataModule
+from lmexp.models.adapters import build_model
 from lmexp.models.state import LanguageModel
 from lmexp.runs import RunFolder
 from lmexp.tasks.base import seed_everything
@@ -110,9 +111,7 @@ class Clock(Callback):
 
 def _model(config: TrainConfig, corpus: Corpus) -> LanguageModel:
     seed_everything(config.seed)
-    return build(
-        config.model, vocab_size=corpus.tokenizer.vocab_size, context_length=config.data.context_length
-    ).train()
+    return build_model(config, corpus.tokenizer).train()
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lmexp.config.schema import build
 from lmexp.config.train import TrainConfig
-from lmexp.errors import RunError, StorageError
+from lmexp.errors import DataError, RunError, StorageError
+from lmexp.models.adapters import build_model, merge, under_adapters
 from lmexp.models.state import LanguageModel
+from lmexp.models.weights import load as load_weights
 from lmexp.runs import RunFolder, find_run
 from lmexp.tokenization import Tokenizer
 from lmexp.tokenization import load as load_tokenizer
@@ -58,12 +59,26 @@ def load_run(name: str | Path, checkpoint: str = "last") -> LoadedRun:
     expected = run.record.get("tokenizer_hash")
     if expected != tokenizer.hash:
         raise RunError(f"{run.tokenizer}: not the tokenizer that this run was trained with ({expected})")
-    model: LanguageModel = build(
-        config.model, vocab_size=tokenizer.vocab_size, context_length=config.data.context_length
-    )
+    model = build_model(config, tokenizer, run.architecture)
     weights = read_weights(folder)
     model.load_state_dict({k.removeprefix(MODEL_PREFIX): v for k, v in weights.items() if k.startswith(MODEL_PREFIX)})
     return LoadedRun(run, config, tokenizer, model.eval(), step_of(folder))
+
+
+def start_from(model: LanguageModel, run: Path, checkpoint: str, weights_sha256: str) -> None:
+    """Copy the weights of another run into a model.
+
+    Raises:
+        RunError: they are not there any more, have changed, or are not those of such a model.
+        StorageError: the checkpoint is damaged.
+    """
+    source = load_run(run, checkpoint)
+    if read_meta(source.run.checkpoints / checkpoint)["files"][WEIGHTS]["sha256"] != weights_sha256:
+        raise RunError(f"init_from: {run} has other weights than when this run began; start it again: resume=never")
+    try:
+        load_weights(model, under_adapters(model, merge(source.model)))
+    except DataError as error:
+        raise RunError(f"init_from: {run} is not a run of such a model: {error}") from None
 
 
 def find(run: RunFolder, checkpoint: str = "last") -> Path:
@@ -149,6 +164,19 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{folder / WEIGHTS}: {error}") from None
     return weights | {name: weights[same] for name, same in read_meta(folder)["tied"].items()}
+
+
+def write(folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint that holds the weights of a model and nothing to go on training from.
+
+    Raises:
+        StorageError: the disk is full or read-only.
+    """
+    try:
+        state_dict = {f"{MODEL_PREFIX}{name}": tensor for name, tensor in weights.items()}
+        _write(folder, {"state_dict": state_dict}, {"step": step_of(folder), "metrics": {}})
+    except OSError as error:
+        raise StorageError(f"{folder}: {error.strerror or error}; free some space") from None
 
 
 class FolderCheckpointIO(CheckpointIO):

@@ -86,7 +86,7 @@ def train(
         if multirun:
             from lmexp.sweeps import sweep
 
-            raise typer.Exit(sweep(overrides, plugins=plugins, say=_say))
+            raise typer.Exit(sweep(_with_folders(overrides), plugins=plugins, say=_say))
         config = _compose(overrides)
         if cfg:
             from lmexp.config.store import to_yaml
@@ -130,6 +130,66 @@ def generate(
             print("\n" if number + 1 < num_samples else "")
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run: its folder, or a part of its name that no other has.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Other data: data=text data.path=FILE; else its own.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a name such as step-000250.")] = "last",
+) -> None:
+    """Measure a run over the whole val and test splits of its data, or of other data."""
+    with _errors():
+        from lmexp.config.evaluate import compose_evaluation
+        from lmexp.runs import find_run
+
+        compose_evaluation(find_run(run).path, overrides or [])  # what is wrong is said before torch is imported
+        from lmexp.evaluation.language_model import as_table
+        from lmexp.evaluation.language_model import evaluate as evaluate_run
+
+        result = evaluate_run(run, overrides or [], checkpoint=checkpoint)
+        print(json.dumps(result, indent=1) if as_json else as_table(result))
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A run: its folder, or a part of its name that no other has.")],
+    out: Annotated[str, typer.Option("--out", help="A new folder.")],
+    to: Annotated[
+        str, typer.Option("--to", help="hf: for transformers; safetensors: for a reader of your own.")
+    ] = "hf",
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a name such as step-000250.")] = "last",
+) -> None:
+    """Write the model of a run for others: weights, config, tokenizer and a model card."""
+    with _errors():
+        from lmexp.runs import find_run
+
+        find_run(run)  # a wrong name is said before torch is imported
+        from lmexp.interchange.exporting import export as export_run
+
+        print(export_run(run, out, to=to, checkpoint=checkpoint))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="A folder with config.json and safetensors, or a .gguf file.")],
+    name: Annotated[str | None, typer.Option(help="What to call the run; else it is called as the folder is.")] = None,
+    project: Annotated[str, typer.Option(help="Folder of runs below outputs/.")] = "lmexp",
+    output_dir: Annotated[str, typer.Option(help="Folder of all projects.")] = "outputs",
+) -> None:
+    """Make a run of a model from elsewhere, to generate from, evaluate and fine-tune."""
+    with _errors():
+        from lmexp.interchange.importing import import_run
+
+        run, is_new = import_run(source, name=name, project=project, output_dir=output_dir, command=sys.argv[1:])
+        record = run.record
+        print(f"{'imported' if is_new else 'is there already:'} {run.path}")
+        print(f"  {record['imported']['architecture']}, {record['parameters']:,} parameters")
+        print(f"next\n  lmexp evaluate {run.path.name}")
+        print(f"  lmexp train init_from={run.path.name} data=text data.path=FILE")
+
+
 @app.command()
 def runs(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list of everything that is known.")] = False,
@@ -162,19 +222,25 @@ def explain(
 
 
 def _compose(overrides: list[str]) -> "TrainConfig":
-    """Compose the command line; `resume=RUN` may be a part of a name, which becomes the folder here."""
     from lmexp.config.compose import compose
 
+    return compose("train", _with_folders(overrides))
+
+
+def _with_folders(overrides: list[str]) -> list[str]:
+    """Return a command line in which `resume=RUN` and `init_from=RUN` name a folder: RUN may be a part of a name."""
     given = dict(text.partition("=")[::2] for text in overrides)
-    resume = given.get("resume", "auto").strip("'\"")
-    if resume not in ("auto", "force", "never"):
+    for key, keywords in (("resume", ("auto", "force", "never")), ("init_from", ("", "null"))):
+        value = given.get(key, keywords[0])
+        name = value.strip("'\"")
+        if name in keywords or ("," in name and name == value):
+            continue
         from lmexp.runs import find_run
 
-        folder = find_run(resume, given.get("output_dir", "outputs").strip("'\"")).path
-        overrides = [text for text in overrides if not text.startswith("resume=")] + [
-            f"resume={json.dumps(str(folder))}"
-        ]
-    return compose("train", overrides)
+        folder = find_run(name, given.get("output_dir", "outputs").strip("'\"")).path
+        rest = [text for text in overrides if not text.startswith(f"{key}=")]
+        overrides = [*rest, f"{key}={json.dumps(str(folder), ensure_ascii=False)}"]
+    return overrides
 
 
 def _say(text: str) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(lmexp.__file__).parent
 FILES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.rglob("*.py")}
 
 LAYERS = [
-    {"training", "evaluation", "serving"},
+    {"training", "evaluation", "serving", "interchange"},
     {"tasks", "checkpoints"},
     {"generation"},
     {"data", "optim", "metrics", "models"},

@@ -41,13 +41,14 @@ Memo = dict[tuple[str, ...], tuple[DictConfig | None, list[Problem]]]
 def compose(command: str = "train", overrides: Sequence[str] = ()) -> TrainConfig:
     """Return the checked config of a command line such as ["model=lstm", "seed=1"].
 
-    With `resume=FOLDER` it is the config of that run, in which only a few keys may change.
+    With `resume=FOLDER` it is the config of that run, in which only a few keys may change; with `init_from=FOLDER` the
+    model and the tokenizer are those of that run.
 
     Raises:
         ConfigError: with every problem, each with its dotted key and what is allowed.
     """
     with _search_path():
-        parsed, problems = _parse(overrides)
+        parsed, problems = _parse(extend.with_source(overrides))
         parent = extend.parent_of(parsed)
         config, more = _compose(command, parsed, {}) if parent is None else _compose_longer(parent, parsed)
     if problems + more or config is None:

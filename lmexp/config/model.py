@@ -1,5 +1,6 @@
 """What is trained."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -78,6 +79,9 @@ class ModelConfig(Option):
 class OwnModelConfig(ModelConfig):
     """What every model has that is built here from its sizes."""
 
+    has_position_table: ClassVar[bool] = False
+    """Whether positions are learned, so that no row can be longer than the table of them."""
+
     num_layers: int = setting(4, at_least=1)
     """Layers stacked on each other."""
     hidden_size: int = setting(256, at_least=1)
@@ -86,6 +90,8 @@ class OwnModelConfig(ModelConfig):
     """Share of activations dropped while training; 0 for data seen only a few times."""
     tie_embeddings: bool = setting(True)
     """Use the embedding matrix as the output matrix too: fewer parameters."""
+    vocab_size: int | None = setting(None, at_least=1)
+    """Rows of the embedding where there are more than tokens, as some published models have; null takes the tokens."""
 
 
 @dataclass(kw_only=True)
@@ -150,6 +156,11 @@ class TransformerConfig(OwnModelConfig):
     max_positions: int | None = setting(None, at_least=1)
     """Most tokens the model looks back on when it generates; null takes data.context_length."""
 
+    @property
+    def mlp_width(self) -> int:
+        """Width inside the feed-forward part."""
+        return self.mlp_size or 32 * math.ceil(self.hidden_size * 8 / 3 / 32)
+
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
         if self.head_size is None and self.hidden_size % self.num_heads:
@@ -166,6 +177,7 @@ class GPT2Config(OwnModelConfig):
 
     name = "gpt2"
     builds = "lmexp.models.gpt2:GPT2"
+    has_position_table = True
 
     num_heads: int = setting(4, at_least=1)
     """Attention heads."""
@@ -197,6 +209,7 @@ class BERTConfig(OwnModelConfig):
 
     name = "bert"
     builds = "lmexp.models.bert:BERT"
+    has_position_table = True
     kind = Kind.encoder
 
     num_heads: int = setting(4, at_least=1)

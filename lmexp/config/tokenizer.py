@@ -1,9 +1,15 @@
 """How text becomes numbers and comes back."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from typing import ClassVar
 
 from lmexp.config.schema import Option, setting
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+"""What a folder may hold its tokenizer in; transformers converts all but the first."""
 
 
 class Normalization(Enum):
@@ -18,6 +24,8 @@ class TokenizerConfig(Option):
     """What every tokenizer option has: nothing yet, for bytes need no setting."""
 
     group = "tokenizer"
+    is_learned: ClassVar[bool] = True
+    """Made from the training split; else files hold it, and what they hold is its identity, not where they are."""
 
 
 @dataclass(kw_only=True)
@@ -88,9 +96,23 @@ class HFTokenizerConfig(TokenizerConfig):
 
     name = "hf"
     builds = "lmexp.tokenization.huggingface:HuggingFace"
+    is_learned = False
 
-    name_or_path: str | None = setting(None)
+    name_or_path: str | None = setting(None, identity=False)
     """A folder with tokenizer.json, that file, or a .gguf file; null takes model.name_or_path."""
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        if self.name_or_path is None:
+            yield "name_or_path", "must be given: a folder with tokenizer.json, that file, or a .gguf file"
+            return
+        path = Path(self.name_or_path).expanduser()
+        if not path.exists():
+            yield "name_or_path", f"nothing is there: {path}; tokenizers are read from this machine only"
+        elif path.is_dir() and not any((path / name).is_file() for name in TOKENIZER_FILES):
+            yield "name_or_path", f"no tokenizer is in the folder {path}: it has none of {', '.join(TOKENIZER_FILES)}"
+        elif path.is_file() and path.suffix not in (".json", ".gguf"):
+            yield "name_or_path", f"must be a folder, a tokenizer.json or a .gguf file, not {path}"
 
 
 @dataclass(kw_only=True)
@@ -99,6 +121,16 @@ class FileTokenizerConfig(TokenizerConfig):
 
     name = "file"
     builds = "lmexp.tokenization.base:load"
+    is_learned = False
 
-    path: str | None = setting(None)
+    path: str | None = setting(None, identity=False)
     """The file tokenizer.json in a run folder; must be given."""
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        if self.path is None:
+            yield "path", "must be given: tokenizer.path=outputs/.../tokenizer.json"
+        elif not (path := Path(self.path).expanduser()).exists():
+            yield "path", f"nothing is there: {path}"
+        elif path.is_dir():
+            yield "path", f"is a folder; give the file: {path / 'tokenizer.json'}"

@@ -1,7 +1,7 @@
 """The root of a training config: one option of each group, and what belongs to the run as a whole."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmexp.config.callbacks import CallbacksConfig
 from lmexp.config.data import DataConfig, Order, PythonDocsConfig
@@ -12,7 +12,7 @@ from lmexp.config.pretrained import HFConfig as HFConfig
 from lmexp.config.schedule import LinearConfig, ScheduleConfig
 from lmexp.config.schema import Settings, setting
 from lmexp.config.task import PretrainConfig, TaskConfig
-from lmexp.config.tokenizer import BPEConfig, TokenizerConfig
+from lmexp.config.tokenizer import BPEConfig, HFTokenizerConfig, TokenizerConfig
 from lmexp.config.trainer import TrainerConfig
 
 
@@ -31,8 +31,9 @@ class TrainConfig(Settings):
     """When the same run is there already. auto: show it when done, go on where it was cut off. force: go on even
     though it failed or the code has changed. never: start again, in a new folder. A run (path or part of its name):
     train that finished run for longer; only a few keys, such as trainer.max_steps, may change."""
-    init_from: str | None = setting(None)
-    """A run whose weights, model and tokenizer this one begins with (path or part of its name): fine-tuning."""
+    init_from: str | None = setting(None, identity=False)
+    """A run whose weights, model and tokenizer this one begins with (path or part of its name): fine-tuning. The
+    identity of the new run holds those weights, wherever they are."""
     output_dir: str = setting("outputs", identity=False)
     """Folder of all projects; relative to the working folder."""
 
@@ -55,6 +56,10 @@ class TrainConfig(Settings):
     logger: LoggerConfig = setting(default_factory=WandbConfig)
     """Where metrics go beside the run folder."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.tokenizer, HFTokenizerConfig) and self.tokenizer.name_or_path is None:
+            self.tokenizer = replace(self.tokenizer, name_or_path=getattr(self.model, "name_or_path", None))
+
     @property
     def display_name(self) -> str:
         """The name of the run: `name`, or model-data."""
@@ -67,13 +72,17 @@ class TrainConfig(Settings):
             yield "data.batch_size", f"{self.data.batch_size} rows cannot be shared evenly by {devices} devices"
         if self.data.order is Order.contiguous and self.model.name != "lstm":
             yield "data.order", f"contiguous order carries a state from batch to batch, and {self.model.name} has none"
+        positions = getattr(self.model, "max_positions", None)
+        if getattr(self.model, "has_position_table", False) and positions and self.data.context_length > positions:
+            message = f"{self.data.context_length} is more than the {positions} positions of the model"
+            yield "data.context_length", f"{message} (model.max_positions)"
         if self.model.kind not in self.task.fits:
             fitting = ", ".join(kind.name for kind in self.task.fits)
             yield (
                 "task",
                 f"{self.task.name} is for models of kind {fitting}; {self.model.name} is of kind {self.model.kind.name}",
             )
-        if getattr(self.model, "adaptive_cutoffs", None) and self.tokenizer.name != "words":
+        if getattr(self.model, "adaptive_cutoffs", None) and self.tokenizer.name not in ("words", "file"):
             yield "model.adaptive_cutoffs", "needs tokens in the order of their frequency: tokenizer=words"
         if self.data.end_of_document and not getattr(self.tokenizer, "end_of_document", True):
             yield "data.end_of_document", "the tokenizer has no such token: set tokenizer.end_of_document=true too"

@@ -18,7 +18,8 @@ from lmexp.tokenization import TokenFile
 
 Batch = dict[str, Any]
 """tokens_BT and targets_BT (the tokens one later, IGNORE where there is none); segments_BT when documents are kept
-apart; resets_B, in contiguous order, for rows that start without the state before them; micro_step, in training."""
+apart; starts_B, where in the text each row begins; resets_B, in contiguous order, for rows that start without the state
+before them; micro_step, in training."""
 
 IGNORE = -100
 
@@ -137,7 +138,7 @@ def cut(
     index_BT = starts_B[:, None] + np.arange(config.context_length + 1)
     within_BT = np.minimum(index_BT, len(file.ids) - 1)
     ids_BT = torch.from_numpy(file.ids[within_BT].astype(np.int64))
-    batch: Batch = {"tokens_BT": ids_BT[:, :-1], "targets_BT": ids_BT[:, 1:]}
+    batch: Batch = {"tokens_BT": ids_BT[:, :-1], "targets_BT": ids_BT[:, 1:], "starts_B": torch.from_numpy(starts_B)}
     if ends_B is not None:
         beyond_BT = torch.from_numpy(index_BT[:, :-1] >= ends_B[:, None])
         batch["targets_BT"] = batch["targets_BT"].masked_fill(beyond_BT, IGNORE)

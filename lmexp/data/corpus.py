@@ -48,11 +48,13 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig) -> Corpus:
     """
     try:
         source: Source = build(data)
-        folder = cache_folder(data) / "corpora" / _key(source, data, tokenizer)
+        # what files hold is read first, for the corpus goes by their content and not by where they are
+        to_use = tokenizer if tokenizer.is_learned else learn(tokenizer, ())
+        folder = cache_folder(data) / "corpora" / _key(source, data, to_use)
         try:
             return _read(folder)
         except StorageError:  # not there yet, or damaged
-            _write(folder, source, data, tokenizer)
+            _write(folder, source, data, to_use)
     except OSError as error:
         problem = f"{cache_folder(data)}: {error.strerror or error}"
         raise StorageError(f"{problem}; free some space or set data.cache_dir to another disk") from None
@@ -72,7 +74,7 @@ def check_length(corpus: Corpus, data: DataConfig, *, accumulate: int = 1) -> No
             raise DataError(f"the {split} split has {counts.tokens} tokens and needs 2 or more; give it more text")
 
 
-def _key(source: Source, data: DataConfig, tokenizer: TokenizerConfig) -> str:
+def _key(source: Source, data: DataConfig, tokenizer: TokenizerConfig | Tokenizer) -> str:
     """Return the name of the corpus: batch shapes do not enter, so a sweep over them tokenizes once."""
     shape_of_batches = {field.name for field in fields(DataConfig)} - {"end_of_document"}
     reading = {key: value for key, value in to_dict(data, identity_only=True).items() if key not in shape_of_batches}
@@ -80,16 +82,17 @@ def _key(source: Source, data: DataConfig, tokenizer: TokenizerConfig) -> str:
         "format": FORMAT,
         "fingerprint": source.fingerprint,
         "reading": reading,
-        "tokenizer": to_dict(tokenizer),
+        "tokenizer": tokenizer.hash if isinstance(tokenizer, Tokenizer) else to_dict(tokenizer),
     }
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
-def _write(folder: Path, source: Source, data: DataConfig, config: TokenizerConfig) -> None:
+def _write(folder: Path, source: Source, data: DataConfig, tokenizer: TokenizerConfig | Tokenizer) -> None:
     part = part_of(folder)
     part.mkdir(parents=True)
     try:
-        tokenizer = learn(config, source.documents("train"))
+        if isinstance(tokenizer, TokenizerConfig):
+            tokenizer = learn(tokenizer, source.documents("train"))
         tokenizer.save(part / "tokenizer.json")
         splits = {
             split: token_files.write(

@@ -1,6 +1,5 @@
-"""Text from a language model, token by token, with the state that the model keeps."""
+"""Text from a language model, token by token, with the state that the model keeps.
 
-from lmexp.generation.sampling import Sampling as Sampling
-from lmexp.generation.sampling import generate as generate
-from lmexp.generation.sampling import stream as stream
-from lmexp.generation.sampling import write as write
+`text.py` has what one calls: `generate` a text, `write` one as it grows, `complete` many. Nothing is imported here, so
+that settings and prompts can be checked before torch is loaded.
+"""

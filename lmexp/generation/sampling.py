@@ -1,26 +1,22 @@
-"""Sample from a model, with random numbers from a generator of the sample's own: a text depends on its seed only.
+"""How the next token is chosen: settings, and the choice itself for all rows of a batch.
 
-Shapes: V vocabulary.
+Tokens are drawn by inverting the cumulative distribution in float64, with one number of a row's own, so that the other
+rows have no say. The order of the rules is that of transformers: repetition penalty, temperature, top-k, top-p, min-p.
+No torch here. Shapes: B rows, V vocabulary.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from lmexp.errors import DataError, NumericsError
-from lmexp.models.state import LanguageModel
-from lmexp.tokenization import Tokenizer
-
-NOT_SHOWN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but tab and newline, and those that turn the direction of writing."""
+from lmexp.errors import ConfigError, NumericsError, Problem
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is chosen."""
+    """How a text goes on, and where it ends."""
 
     max_tokens: int = 200
     temperature: float = 0.8
@@ -29,96 +25,96 @@ class Sampling:
     """Choose among the k likeliest only."""
     top_p: float | None = None
     """Choose among the likeliest that together have this probability."""
+    min_p: float | None = None
+    """Choose among those at least this share as likely as the likeliest."""
+    repetition_penalty: float = 1.0
+    """Above 1: tokens that the text has already are less likely."""
+    stop: tuple[str, ...] = ()
+    """The text ends before the first of these."""
+    num_beams: int = 1
+    """More than 1: beam search, with a temperature of 0."""
+    length_penalty: float = 1.0
+    """Texts of beams are compared by their log-probability / length ** length_penalty; larger for longer ones."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        problems = list(self._problems())
+        if problems:
+            raise ConfigError(problems)
 
-def generate(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> str:
-    """Return the text that follows a prompt, up to the end of the document or max_tokens."""
-    return "".join(_pieces(model, tokenizer, prompt, sampling))
+    def _problems(self) -> Iterator[Problem]:
+        lowest = {"max_tokens": 1, "temperature": 0, "top_k": 1, "num_beams": 1, "seed": 0}
+        for key, low in lowest.items():
+            value = getattr(self, key)
+            if value is not None and not value >= low:
+                yield Problem(key, f"must be at least {low}, not {value}")
+        for key in ("top_p", "min_p"):
+            value = getattr(self, key)
+            if value is not None and not 0 <= value <= 1:
+                yield Problem(key, f"must be at least 0 and at most 1, not {value}")
+        if not self.repetition_penalty > 0:
+            yield Problem("repetition_penalty", f"must be above 0, not {self.repetition_penalty}")
+        if "" in self.stop:
+            yield Problem("stop", "is empty; give the text to stop at, or leave it out")
+        if self.num_beams > 1:
+            limits = [key for key in ("top_k", "top_p", "min_p") if getattr(self, key) is not None]
+            if self.temperature:
+                limits.insert(0, "temperature")
+            if limits:
+                yield Problem("num_beams", f"beam search draws nothing at random: leave out {' and '.join(limits)}")
+        elif self.length_penalty != 1:
+            yield Problem("length_penalty", "is for beam search: give num_beams too")
 
 
-def write(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[str]:
-    """Yield the prompt and then the text as it grows, without control characters that a terminal would obey."""
-    yield NOT_SHOWN.sub("\ufffd", prompt)
-    for text in _pieces(model, tokenizer, prompt, sampling):
-        yield NOT_SHOWN.sub("\ufffd", text)
+def penalise(scores_BV: NDArray[np.floating], seen_BV: NDArray[np.bool_], penalty: float) -> NDArray[np.floating]:
+    """Return the scores, lower where a token was seen.
 
-
-def _pieces(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[str]:
-    """Yield the text that follows a prompt as it grows, each character once all its bytes are there.
-
-    Tokens are decoded after those before them, for a tokenizer of words puts spaces between.
+    Source: Keskar et al. 2019, section 4.1; for negative scores as transformers has it.
     """
-    before: Sequence[int] = tokenizer.encode(prompt).tolist()
-    new: list[int] = []
-    for token in stream(model, tokenizer, prompt, sampling):
-        new.append(token)
-        text = _decode_after(before, new, tokenizer)
-        if not text.endswith("\ufffd"):
-            yield text
-            before, new = new, []
-    if new:
-        yield _decode_after(before, new, tokenizer)
+    return np.where(seen_BV, np.where(scores_BV < 0, scores_BV * penalty, scores_BV / penalty), scores_BV)
 
 
-def _decode_after(before: Sequence[int], new: Sequence[int], tokenizer: Tokenizer) -> str:
-    return tokenizer.decode([*before, *new])[len(tokenizer.decode(before)) :]
-
-
-@torch.no_grad()
-def stream(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[int]:
-    """Yield the ids that follow a prompt, one by one, without the one that ends the document.
-
-    Raises:
-        DataError: the prompt is empty and the tokenizer has no token to begin with.
-    """
-    ids = tokenizer.encode(prompt).tolist()
-    if not ids:
-        if tokenizer.end_of_document_id is None:
-            raise DataError(
-                "the prompt is empty, and this tokenizer has no token to begin a text with; write a character"
-            )
-        ids = [tokenizer.end_of_document_id]
-    device = next(model.parameters()).device
-    random = torch.Generator().manual_seed(sampling.seed)
-    was_training = model.training
-    model.eval()
-    try:
-        room = model.max_length or len(ids) + sampling.max_tokens
-        state, unread = model.new_state(1, room), ids[-room:]
-        for _ in range(sampling.max_tokens):
-            if state.length + len(unread) > room:  # the model's window is full: go on from the last half of it
-                state, unread = model.new_state(1, room), ids[-max(1, room // 2) :]
-            hidden_BTC, state = model.forward(torch.tensor([unread], device=device), state)
-            token = choose(model.head.logits(hidden_BTC[0, -1]).float().cpu(), sampling, random)
-            if token == tokenizer.end_of_document_id:
-                return
-            yield token
-            ids.append(token)
-            unread = [token]
-    finally:
-        model.train(was_training)
-
-
-def choose(logits_V: Tensor, sampling: Sampling, random: torch.Generator) -> int:
-    """Return one token drawn from the scores.
+def choose(scores_BV: NDArray[np.floating], sampling: Sampling, shares_B: list[float]) -> NDArray[np.intp]:
+    """Return a token for each row: the first at which the cumulative probability reaches the row's share in (0, 1].
 
     Raises:
         NumericsError: a score is not finite.
     """
-    if not logits_V.isfinite().all():
+    best_B1 = scores_BV.max(axis=1, keepdims=True)
+    require_finite(best_B1)
+    if sampling.temperature == 0:
+        return scores_BV.argmax(axis=1)
+    with np.errstate(over="ignore"):  # at a tiny temperature; the weight is then 0
+        weights_BV = np.exp((scores_BV - best_B1.astype(np.float64)) / sampling.temperature)  # the likeliest has 1
+    if sampling.top_k is not None and sampling.top_k < weights_BV.shape[1]:
+        num_others = weights_BV.shape[1] - sampling.top_k
+        others = weights_BV.argpartition(num_others, axis=1)[:, :num_others]
+        np.put_along_axis(weights_BV, others, 0.0, axis=1)
+    if sampling.top_p is not None:
+        _keep_top_p(weights_BV, sampling.top_p)
+    if sampling.min_p is not None:
+        weights_BV[weights_BV < sampling.min_p] = 0.0
+    reached_BV = weights_BV.cumsum(axis=1)
+    targets_B1 = reached_BV[:, -1:] * np.array(shares_B)[:, None]
+    return (reached_BV >= targets_B1).argmax(axis=1)
+
+
+def _keep_top_p(weights_BV: NDArray[np.floating], top_p: float) -> None:
+    """Set all weights to 0 but the largest that together have this share; the largest stays in any case."""
+    order_BV = np.argsort(-weights_BV, axis=1, kind="stable")
+    reached_BV = np.take_along_axis(weights_BV, order_BV, axis=1).cumsum(axis=1)
+    beyond = np.zeros_like(weights_BV, dtype=bool)
+    beyond[:, 1:] = reached_BV[:, :-1] >= top_p * reached_BV[:, -1:]
+    np.put_along_axis(weights_BV, order_BV, np.where(beyond, 0.0, np.take_along_axis(weights_BV, order_BV, 1)), axis=1)
+
+
+def require_finite(best_B: NDArray[np.floating]) -> None:
+    """Raise unless the best score of each row is a finite number.
+
+    Raises:
+        NumericsError: it is not.
+    """
+    if not np.isfinite(best_B).all():
         raise NumericsError(
             "the model's scores are not finite numbers: its training has diverged; take an earlier checkpoint"
         )
-    if sampling.temperature == 0:
-        return int(logits_V.argmax())
-    scaled_V = (logits_V - logits_V.max()).double() / sampling.temperature
-    if sampling.top_k is not None:
-        likeliest = scaled_V.topk(min(sampling.top_k, len(scaled_V))).indices
-        scaled_V = torch.full_like(scaled_V, -torch.inf).index_copy(0, likeliest, scaled_V[likeliest])
-    probabilities_V = scaled_V.softmax(-1)
-    if sampling.top_p is not None:
-        ordered, order = probabilities_V.sort(descending=True)
-        before = ordered.cumsum(-1)[:-1]
-        probabilities_V = probabilities_V.index_fill(0, order[1:][before >= sampling.top_p], 0.0)
-    return int(torch.multinomial(probabilities_V, 1, generator=random))

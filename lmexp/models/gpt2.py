@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lmexp.config.model import GPT2Config
+from lmexp.config.model import GELU, GPT2Config
 from lmexp.models.heads import Head
-from lmexp.models.layers import attend, causal_mask, positions_in_segments
+from lmexp.models.layers import attend, place
 from lmexp.models.state import KeyValueCache, LanguageModel, matrix_flops
 
 
@@ -23,9 +23,9 @@ class GPT2(LanguageModel):
     def __init__(self, config: GPT2Config, *, vocab_size: int, context_length: int) -> None:
         super().__init__()
         self.config = config
-        self.max_length = context_length
+        self.max_length = config.max_positions or context_length
         self.embedding = nn.Embedding(vocab_size, config.hidden_size)
-        self.position_embedding = nn.Embedding(context_length, config.hidden_size)
+        self.position_embedding = nn.Embedding(self.max_length, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.norm = nn.LayerNorm(config.hidden_size, bias=config.bias)
         self.head = Head(config.hidden_size, vocab_size, loss=config.loss)
@@ -36,11 +36,7 @@ class GPT2(LanguageModel):
     def forward(
         self, tokens_BT: Tensor, state: KeyValueCache | None = None, segments_BT: Tensor | None = None
     ) -> tuple[Tensor, KeyValueCache | None]:
-        start = state.length if state is not None else 0
-        if segments_BT is None:
-            positions, mask = torch.arange(start, start + tokens_BT.shape[1], device=tokens_BT.device), None
-        else:
-            positions, mask = positions_in_segments(segments_BT), causal_mask(segments_BT)
+        positions, mask = place(tokens_BT, state, segments_BT)
         x_BTC = self.embedding(tokens_BT) + self.position_embedding(positions)
         x_BTC = F.dropout(x_BTC, self.config.dropout, self.training)
         for block in self.blocks:
@@ -109,8 +105,9 @@ class MLP(nn.Module):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
+        self.approximate = "tanh" if config.gelu is GELU.tanh else "none"
         self.up = nn.Linear(config.hidden_size, 4 * config.hidden_size, bias=config.bias)
         self.down = nn.Linear(4 * config.hidden_size, config.hidden_size, bias=config.bias)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x_BTC)))
+        return self.down(F.gelu(self.up(x_BTC), approximate=self.approximate))

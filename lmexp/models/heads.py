@@ -27,12 +27,19 @@ class Head(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab_size)) if bias else None
         self.loss = loss
 
+    def features(self, hidden_BTC: Tensor) -> Tensor:
+        """Return what the output matrix is multiplied with: the hidden states, unless a head has layers of its own.
+
+        Shape: (..., C) -> (..., C).
+        """
+        return hidden_BTC
+
     def logits(self, hidden_BTC: Tensor) -> Tensor:
         """Return the scores of every token.
 
         Shape: (..., C) -> (..., V).
         """
-        return F.linear(hidden_BTC, self.weight, self.bias)
+        return F.linear(self.features(hidden_BTC), self.weight, self.bias)
 
     @torch.no_grad()
     def start_at_frequencies(self, counts_V: Tensor) -> None:
@@ -64,7 +71,7 @@ class Head(nn.Module):
         if not (torch.is_grad_enabled() and self._fuse(hidden_BTC, targets_BT.numel())):
             return self.nll(hidden_BTC, targets_BT).sum()
         return F.linear_cross_entropy(
-            hidden_BTC.flatten(0, -2),
+            self.features(hidden_BTC).flatten(0, -2),
             self.weight,
             targets_BT.flatten(),
             linear_bias=self.bias,

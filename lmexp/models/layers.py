@@ -17,8 +17,16 @@ def causal_mask(segments_BT: Tensor) -> Tensor:
     """
     length = segments_BT.shape[1]
     earlier = torch.ones(length, length, dtype=torch.bool, device=segments_BT.device).tril()
+    return document_mask(segments_BT) & earlier
+
+
+def document_mask(segments_BT: Tensor) -> Tensor:
+    """Return which tokens may be attended to by one that reads both ways: those of its document.
+
+    Shape: (B, T) -> (B, 1, T, T).
+    """
     documents_BT = document_begins(segments_BT).cumsum(1)
-    return (documents_BT[:, None, :, None] == documents_BT[:, None, None, :]) & earlier
+    return documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
 
 
 def document_begins(segments_BT: Tensor) -> Tensor:
@@ -38,6 +46,43 @@ def positions_in_segments(segments_BT: Tensor) -> Tensor:
     return index_T - torch.cummax(index_T * document_begins(segments_BT), dim=1).values
 
 
+def real_tokens_first(source_BS: Tensor, mask_BS: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the rows with their padding moved to the end, and which tokens are real.
+
+    A row of padding alone keeps one token as if it were real, so that no softmax is over nothing.
+    Shape: (B, S), (B, S) -> (B, S), (B, S).
+    """
+    if mask_BS is None:
+        return source_BS, torch.ones_like(source_BS, dtype=torch.bool)
+    order_BS = (~mask_BS).int().argsort(dim=1, stable=True)
+    index_S = torch.arange(source_BS.shape[1], device=source_BS.device)
+    return source_BS.gather(1, order_BS), index_S < mask_BS.sum(1, keepdim=True).clamp(min=1)
+
+
+def place(tokens_BT: Tensor, cache: KeyValueCache | None, segments_BT: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return the position of each token in its document, and which tokens it may attend to: earlier ones of it.
+
+    The mask is None where each row is one document. The cache remembers where the last documents begin.
+    Shape: (B, T) -> (T,) or (B, T); (B, 1, T, S).
+    """
+    seen, length = 0 if cache is None else cache.length, tokens_BT.shape[1]
+    starts_B = None if cache is None else cache.starts_B
+    columns_T = torch.arange(seen, seen + length, device=tokens_BT.device)
+    if segments_BT is not None:
+        first_B = torch.zeros_like(segments_BT[:, 0]) if starts_B is None else starts_B
+        begins_BT = torch.cat((first_B[:, None], (columns_T * document_begins(segments_BT))[:, 1:]), dim=1)
+        starts_BT = torch.cummax(begins_BT, dim=1).values
+        if cache is not None:
+            cache.starts_B = starts_BT[:, -1] if starts_BT[:, -1].any() else None
+    elif starts_B is not None:
+        starts_BT = starts_B[:, None]
+    else:
+        return columns_T, None
+    columns_S = torch.arange(seen + length, device=tokens_BT.device)
+    mask = (columns_S >= starts_BT[:, None, :, None]) & (columns_S <= columns_T[:, None])
+    return columns_T - starts_BT, mask
+
+
 def attend(
     q_BHTD: Tensor,
     k_BHTD: Tensor,
@@ -46,33 +91,29 @@ def attend(
     cache: KeyValueCache | None = None,
     layer: int = 0,
     mask: Tensor | None = None,
+    causal: bool = True,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Return causal attention, with fewer key-value heads than query heads if so given.
+    """Return attention to what the mask allows; without one to earlier tokens, or to all if not `causal`.
+
+    There may be fewer key-value heads than query heads.
 
     Shape: (B, H, T, D), (B, G, T, D), (B, G, T, D) -> (B, T, H * D).
     Source: Vaswani et al. 2017, equation 1; grouped queries: Ainslie et al. 2023.
-
-    Raises:
-        ValueError: documents are to be kept apart, and the cache does not know those of the tokens in it.
     """
-    is_causal = mask is None
     if cache is not None:
-        if mask is not None and cache.length:
-            raise ValueError("segments and a state that has read tokens: a key-value cache does not know its documents")
         k_BHTD, v_BHTD = cache.extend(layer, k_BHTD, v_BHTD)
-        if q_BHTD.shape[2] != k_BHTD.shape[2]:
-            is_causal = False
-            if q_BHTD.shape[2] > 1:
-                new, seen = q_BHTD.shape[2], k_BHTD.shape[2]
-                mask = torch.ones(new, seen, dtype=torch.bool, device=q_BHTD.device).tril(seen - new)
+    new, seen = q_BHTD.shape[2], k_BHTD.shape[2]
+    is_causal = causal and mask is None and new > 1
+    if is_causal and new != seen:  # torch's own rule would line up the first token with the first
+        mask = torch.ones(new, seen, dtype=torch.bool, device=q_BHTD.device).tril(seen - new)
     attended_BHTD = F.scaled_dot_product_attention(
         q_BHTD,
         k_BHTD,
         v_BHTD,
         attn_mask=mask,
         dropout_p=dropout,
-        is_causal=is_causal,
+        is_causal=is_causal and new == seen,
         enable_gqa=q_BHTD.shape[1] != k_BHTD.shape[1],
     )
     return attended_BHTD.transpose(1, 2).flatten(-2)

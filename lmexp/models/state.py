@@ -29,7 +29,9 @@ class LanguageModel(nn.Module):
 
     `model(tokens_BT, state, segments_BT)` returns (hidden_BTC, state). Without a state it reads from the start.
     The state given may be written into, so go on from the one returned; `select` makes a copy.
-    `segments_BT` numbers the document of each token; nothing is carried over where the number changes.
+    `segments_BT` numbers the document of each token; nothing is carried over where the number changes. A state goes on
+    with the last document of each row, so rows of different length are read with padding before them that is a document
+    of its own.
     """
 
     head: Head
@@ -53,6 +55,29 @@ class LanguageModel(nn.Module):
     def num_parameters(self) -> int:
         """Return the number of weights, tied ones once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+class SourceModel(LanguageModel):
+    """The contract of an encoder-decoder: a language model for each source, started from the state `encode` returns."""
+
+    def encode(self, source_BS: Tensor, mask_BS: Tensor | None = None, *, max_length: int = 0) -> State:
+        """Return the state that a source has been read into, before the first token of the target.
+
+        `mask_BS` is True where a source token is real; padding may be anywhere and changes nothing. `max_length` is
+        the room for tokens that are to be generated; with 0, for training, the target is read at once.
+        """
+        raise NotImplementedError
+
+    def new_state(self, batch_size: int, max_length: int) -> State:
+        """Raise, for there is no state without a source.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(NEEDS_SOURCE)
+
+
+NEEDS_SOURCE = "an encoder-decoder reads a source first: state = model.encode(source), then model(tokens, state)"
 
 
 def matrix_flops(model: LanguageModel) -> float:
@@ -85,13 +110,15 @@ class LSTMState:
 class KeyValueCache:
     """Keys and values of every layer, in memory that is set aside once.
 
+    `starts_B` is the column where the document begins that each row goes on with; None where that is the first.
     Shape: (L, B, H, max_length, D) each.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, length: int = 0) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, length: int = 0, starts_B: Tensor | None = None) -> None:
         self.keys = keys
         self.values = values
         self.length = length
+        self.starts_B = starts_B
 
     @classmethod
     def empty(cls, like: Tensor, *, layers: int, rows: int, heads: int, length: int, size: int) -> "KeyValueCache":
@@ -110,17 +137,27 @@ class KeyValueCache:
         Raises:
             ValueError: there is no room for them.
         """
-        end, room = self.length + keys_BHTD.shape[2], self.keys.shape[3]
+        new, room = keys_BHTD.shape[2], self.keys.shape[3]
+        end = self.length + new
         if end > room:
             raise ValueError(f"a state for {room} tokens cannot hold {end}")
-        self.keys[layer, :, :, self.length : end] = keys_BHTD
-        self.values[layer, :, :, self.length : end] = values_BHTD
+        keys, values = self.keys[layer], self.values[layer]
+        keys.narrow(2, self.length, new).copy_(keys_BHTD)
+        values.narrow(2, self.length, new).copy_(values_BHTD)
         if layer == len(self.keys) - 1:
             self.length = end
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        return keys.narrow(2, 0, end), values.narrow(2, 0, end)
 
     def select(self, rows: Tensor) -> "KeyValueCache":
-        return KeyValueCache(self.keys[:, rows], self.values[:, rows], self.length)
+        starts_B = None if self.starts_B is None else self.starts_B[rows]
+        return KeyValueCache(self._rows(self.keys, rows), self._rows(self.values, rows), self.length, starts_B)
 
     def detach(self) -> "KeyValueCache":
-        return KeyValueCache(self.keys.detach(), self.values.detach(), self.length)
+        return KeyValueCache(self.keys.detach(), self.values.detach(), self.length, self.starts_B)
+
+    def _rows(self, whole: Tensor, rows: Tensor) -> Tensor:
+        """Return memory for these rows; only what was written is copied."""
+        layers, _, heads, room, size = whole.shape
+        new = whole.new_zeros(layers, len(rows), heads, room, size)
+        new[:, :, :, : self.length] = whole[:, :, :, : self.length].index_select(1, rows)
+        return new

@@ -10,9 +10,9 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lmexp.config.model import TransformerConfig
+from lmexp.config.model import Kind, TransformerConfig
 from lmexp.models.heads import Head
-from lmexp.models.layers import Rotary, SwiGLU, attend, causal_mask, rotate
+from lmexp.models.layers import Rotary, SwiGLU, attend, place, rotate
 from lmexp.models.state import KeyValueCache, LanguageModel, matrix_flops
 
 
@@ -22,7 +22,7 @@ class Transformer(LanguageModel):
     def __init__(self, config: TransformerConfig, *, vocab_size: int, context_length: int) -> None:
         super().__init__()
         self.config = config
-        self.max_length = context_length
+        self.max_length = config.max_positions or context_length
         self.head_size = config.head_size or config.hidden_size // config.num_heads
         self.num_key_value_heads = config.num_key_value_heads or config.num_heads
         self.embedding = nn.Embedding(vocab_size, config.hidden_size)
@@ -40,11 +40,11 @@ class Transformer(LanguageModel):
         self, tokens_BT: Tensor, state: KeyValueCache | None = None, segments_BT: Tensor | None = None
     ) -> tuple[Tensor, KeyValueCache | None]:
         start = state.length if state is not None else 0
-        cos, sin = self.rotary.tables(start + tokens_BT.shape[1], tokens_BT.device)
-        mask = None if segments_BT is None else causal_mask(segments_BT)
+        _, mask = place(tokens_BT, state, segments_BT)  # rotary positions say how far apart two tokens are, so any do
+        cos, sin = (table[start:] for table in self.rotary.tables(start + tokens_BT.shape[1], tokens_BT.device))
         x_BTC = F.dropout(self.embedding(tokens_BT), self.config.dropout, self.training)
         for block in self.blocks:
-            x_BTC = block(x_BTC, cos[start:], sin[start:], state, mask)
+            x_BTC = block(x_BTC, cos, sin, state, mask)
         return self.norm(x_BTC), state
 
     def new_state(self, batch_size: int, max_length: int) -> KeyValueCache:
@@ -75,12 +75,11 @@ class Block(nn.Module):
 
     def __init__(self, config: TransformerConfig, head_size: int, num_key_value_heads: int, layer: int) -> None:
         super().__init__()
-        mlp_size = config.mlp_size or 32 * math.ceil(config.hidden_size * 8 / 3 / 32)
         self.dropout = config.dropout
         self.attention_norm = nn.RMSNorm(config.hidden_size, eps=config.norm_epsilon)
         self.attention = Attention(config, head_size, num_key_value_heads, layer)
         self.mlp_norm = nn.RMSNorm(config.hidden_size, eps=config.norm_epsilon)
-        self.mlp = SwiGLU(config.hidden_size, mlp_size)
+        self.mlp = SwiGLU(config.hidden_size, config.mlp_width)
 
     def forward(
         self, x_BTC: Tensor, cos: Tensor, sin: Tensor, state: KeyValueCache | None, mask: Tensor | None
@@ -96,6 +95,7 @@ class Attention(nn.Module):
     def __init__(self, config: TransformerConfig, head_size: int, num_key_value_heads: int, layer: int) -> None:
         super().__init__()
         self.layer, self.head_size, self.dropout = layer, head_size, config.dropout
+        self.causal = config.kind is Kind.decoder
         self.query = nn.Linear(config.hidden_size, config.num_heads * head_size, bias=False)
         self.key = nn.Linear(config.hidden_size, num_key_value_heads * head_size, bias=False)
         self.value = nn.Linear(config.hidden_size, num_key_value_heads * head_size, bias=False)
@@ -113,6 +113,14 @@ class Attention(nn.Module):
         q_BHTD = rotate(self.query_norm(q.type_as(x_BTC)).transpose(1, 2), cos, sin)
         k_BGTD = rotate(self.key_norm(k.type_as(x_BTC)).transpose(1, 2), cos, sin)
         dropout = self.dropout if self.training else 0.0
-        return self.output(
-            attend(q_BHTD, k_BGTD, v.transpose(1, 2), cache=state, layer=self.layer, mask=mask, dropout=dropout)
+        attended_BTC = attend(
+            q_BHTD,
+            k_BGTD,
+            v.transpose(1, 2),
+            cache=state,
+            layer=self.layer,
+            mask=mask,
+            causal=self.causal,
+            dropout=dropout,
         )
+        return self.output(attended_BTC)

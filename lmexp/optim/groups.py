@@ -4,11 +4,16 @@ from torch import nn
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return (matrices, the rest). Matrices multiply hidden states; embeddings, norms and biases are the rest."""
+    """Return (matrices, the rest) of what is trained.
+
+    Matrices multiply hidden states; embeddings, norms and biases are the rest.
+    """
     lookups = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
         is_matrix = parameter.ndim >= 2 and id(parameter) not in lookups
         (matrices if is_matrix else rest).append(parameter)
     return matrices, rest

@@ -41,6 +41,11 @@ class RunFolder:
         return self.path / "tokenizer.json"
 
     @property
+    def architecture(self) -> Path:
+        """File that says what a pretrained model is made of; models built here have none."""
+        return self.path / "architecture.json"
+
+    @property
     def config(self) -> TrainConfig:
         """The resolved config."""
         return from_yaml(self.path / "config.yaml")

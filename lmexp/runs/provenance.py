@@ -25,6 +25,17 @@ def source_hash(plugins: Sequence[str] = ()) -> str:
     return digest.hexdigest()
 
 
+def weights_hash(path: Path) -> str:
+    """Return 16 hexadecimal digits of a pretrained model: of its config and weights, or of one file."""
+    names = ("config.json", "*.safetensors")
+    files = [path] if path.is_file() else sorted(file for name in names for file in path.glob(name))
+    digest = hashlib.blake2b(digest_size=8)
+    for file in files:
+        with open(file, "rb") as opened:
+            digest.update(hashlib.file_digest(opened, "blake2b").digest())
+    return digest.hexdigest()
+
+
 def provenance(plugins: Sequence[str] = ()) -> dict[str, Any]:
     """Return what run.json keeps about code, packages and machine."""
     return {

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lmexp.config.compose import CONF, compose_trials, hydra_searchpath, register_schemas
+from lmexp.config.extend import with_source
 from lmexp.config.train import TrainConfig
 from lmexp.errors import LmexpError, Stopped
 from lmexp.runs.summary import one_line
@@ -23,6 +24,7 @@ def sweep(overrides: Sequence[str], *, plugins: Sequence[str], say: Callable[[st
     Raises:
         ConfigError: before the first trial, with the problems of all.
     """
+    overrides = with_source(overrides)
     compose_trials("train", overrides)
     codes: list[int] = []
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
@@ -59,13 +60,26 @@ class Task(LightningModule):
         self._carried: dict[int, LSTMState] = {}
         self._evaluation = Evaluation()
 
-    def loss(self, batch: Batch, carried: Any) -> tuple[Tensor, int, Any]:
+    def start_head_at_frequencies(self) -> None:
+        """Let an output bias, where there is one, start at the frequencies of the tokens in the training split."""
+        counts = np.bincount(self.corpus.open("train").ids, minlength=len(self.model.head.weight))
+        self.model.head.start_at_frequencies(torch.from_numpy(counts))
+
+    def loss(self, batch: Batch, carried: Any) -> tuple[Tensor, int | Tensor, Any]:
         """Return (sum of losses, number of targets, state to carry to the next batch of these rows)."""
         raise NotImplementedError
 
     def evaluate(self, batch: Batch, carried: Any) -> tuple[Tensor, Tensor, Any]:
         """Return (sum of losses, number of targets, state to carry) without gradients."""
         raise NotImplementedError
+
+    def metrics_of(self, split: str, loss_sum: float, num_targets: float) -> Metrics:
+        """Return the metrics of a split."""
+        return {
+            f"{split}/loss_nats": loss_sum / num_targets,
+            f"{split}/bits_per_byte": bits_per_byte(loss_sum, num_bytes=self.corpus.splits[split].bytes),
+            f"{split}/perplexity": perplexity(loss_sum / num_targets),
+        }
 
     @property
     def batches_seen(self) -> int:
@@ -195,11 +209,7 @@ class Task(LightningModule):
     def _finish_evaluation(self, split: str) -> None:
         totals = torch.stack((self._evaluation.loss_sum, self._evaluation.num_targets)).to(self.device)
         loss_sum, num_targets = self.trainer.strategy.reduce(totals, reduce_op="sum").tolist()
-        metrics = {
-            f"{split}/loss_nats": loss_sum / num_targets,
-            f"{split}/bits_per_byte": bits_per_byte(loss_sum, num_bytes=self.corpus.splits[split].bytes),
-            f"{split}/perplexity": perplexity(loss_sum / num_targets),
-        }
+        metrics = self.metrics_of(split, loss_sum, num_targets)
         self.record(metrics)
         self.log_dict(metrics, logger=False)  # for callbacks that watch a metric
 

@@ -2,23 +2,15 @@
 
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from lmexp.config.task import PretrainConfig
 from lmexp.data.batches import IGNORE, Batch
 from lmexp.models.state import LSTMState
 from lmexp.tasks.base import Task
 
 
 class Pretrain(Task):
-    """Cross-entropy of the next token; an output bias starts at the frequencies of the tokens."""
-
-    def __init__(self, config: PretrainConfig, **runtime: Any) -> None:
-        super().__init__(config, **runtime)
-        counts = np.bincount(self.corpus.open("train").ids, minlength=self.corpus.tokenizer.vocab_size)
-        self.model.head.start_at_frequencies(torch.from_numpy(counts))
+    """Cross-entropy of the next token."""
 
     def loss(self, batch: Batch, carried: LSTMState | None) -> tuple[Tensor, int, Any]:
         hidden_BTC, state = self.model(batch["tokens_BT"], _kept(carried, batch), batch.get("segments_BT"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 
 from lmexp.config.schema import OPTIONS, build, built_class
 from lmexp.config.store import option_from_dict, to_dict
-from lmexp.config.tokenizer import TokenizerConfig
+from lmexp.config.tokenizer import FileTokenizerConfig, TokenizerConfig
 from lmexp.errors import DataError, RunError
+
+IN_WORD = re.compile("[^\\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|\ufffd")
+"""Letters, digits and bytes; a Chinese or Japanese character is a word of its own."""
 
 
 class Tokenizer(ABC):
@@ -25,6 +29,10 @@ class Tokenizer(ABC):
 
     vocab_size: int
     end_of_document_id: int | None
+    begin_of_text_id: int | None = None
+    """The token that a pretrained model expects at the start of a text, where it has one."""
+    mask_id: int | None = None
+    """The token that stands for a masked one; None where the vocabulary has none."""
 
     def __init__(self, config: TokenizerConfig, *, learned: Any) -> None:
         self.config = config
@@ -48,9 +56,30 @@ class Tokenizer(ABC):
         """Return the text of the ids; special tokens are left out."""
 
     @cached_property
+    def word_edges(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return whether each token can go on with the word before it, and whether a word can go on after it.
+
+        Shape: (vocab_size) each.
+        """
+        pieces = [self._piece_after_a_word(i) for i in range(self.vocab_size)]
+        goes_on = [bool(IN_WORD.match(piece[:1])) for piece in pieces]
+        can_go_on = [bool(IN_WORD.match(piece[-1:])) for piece in pieces]
+        return np.array(goes_on), np.array(can_go_on)
+
+    def _piece_after_a_word(self, i: int) -> str:
+        """Return the text that a token adds after a word, with the space between if it writes one."""
+        return self.decode([self._a_word, i])[len(self.decode([self._a_word])) :]
+
+    @cached_property
+    def _a_word(self) -> int:
+        """The first token that is all letters."""
+        return next((i for i in range(self.vocab_size) if self.decode([i]).strip().isalpha()), 0)
+
+    @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits of what the tokenizer is; equal tokenizers have equal ids for every text."""
-        text = json.dumps({"config": to_dict(self.config), "learned": self.learned}, sort_keys=True)
+        config = to_dict(self.config, identity_only=True)
+        text = json.dumps({"config": config, "learned": self.learned}, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def save(self, path: Path) -> None:
@@ -60,7 +89,14 @@ class Tokenizer(ABC):
 
 
 def learn(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
-    """Return a tokenizer learned from texts."""
+    """Return a tokenizer learned from texts, or the one that the files of its config hold.
+
+    Raises:
+        DataError: the texts cannot give such a tokenizer, or the files hold none.
+        RunError: the file of another run's tokenizer cannot be read.
+    """
+    if isinstance(config, FileTokenizerConfig):
+        return load(Path(str(config.path)).expanduser())
     return build(config, learned=built_class(config).learn(config, map(require_unicode, texts)))
 
 
@@ -72,6 +108,8 @@ def load(path: Path) -> Tokenizer:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if "added_tokens" in content:
+            raise DataError("it is one of Hugging Face: take it with tokenizer=hf tokenizer.name_or_path=...")
         config = option_from_dict(OPTIONS["tokenizer"], content["config"], str(path))
         tokenizer: Tokenizer = build(config, learned=content["learned"])
         stored = content["hash"]

@@ -10,10 +10,12 @@ import base64
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
+from sentencepiece import sentencepiece_model_pb2
 
 from lmexp.config.tokenizer import SentencePieceConfig
 from lmexp.errors import DataError
@@ -25,7 +27,10 @@ RESERVED = re.compile("[\0\t\u2585]")
 CHUNK_CHARACTERS = 2000
 # A piece has spaces at its start only, so a text cut before a run of them has the same pieces. Long texts are cut, for
 # on them bpe is several times slower and unigram loses digits in its sums.
-ENCODED_AT_ONCE = re.compile(r"(?s).{10000}.*?\S(?= )|.+")
+ENCODED_AT_ONCE = re.compile(r"(?s).{1000}.*?\S(?= )|.+")
+# SentencePiece sums scores in 32 bits, so that of equally good ways to cut a run of spaces noise would choose one. Sums
+# of multiples of 1/256 are exact up to 65,536, and every program that knows the scores cuts in the same way.
+SCORE_STEPS = 256
 
 
 class SentencePiece(Tokenizer):
@@ -36,10 +41,10 @@ class SentencePiece(Tokenizer):
     def __init__(self, config: SentencePieceConfig, *, learned: str) -> None:
         super().__init__(config, learned=learned)
         try:
-            self._model = sentencepiece.SentencePieceProcessor(model_proto=base64.b64decode(learned))
+            self.model = sentencepiece.SentencePieceProcessor(model_proto=base64.b64decode(learned))
         except (RuntimeError, ValueError) as error:
             raise DataError(f"not a SentencePiece model: {error}") from None
-        self.vocab_size = self._model.vocab_size()
+        self.vocab_size = self.model.vocab_size()
 
     @staticmethod
     def learn(config: SentencePieceConfig, texts: Iterable[str]) -> str:
@@ -67,7 +72,8 @@ class SentencePiece(Tokenizer):
             )
         except RuntimeError as error:
             raise DataError(_explain(str(error), config.vocab_size)) from None
-        return base64.b64encode(model.getvalue()).decode()
+        content = model.getvalue() if config.name == "bpe" else _with_exact_sums(model.getvalue())
+        return base64.b64encode(content).decode()
 
     def encode(self, text: str) -> NDArray[np.int64]:
         ids: list[int] = []
@@ -75,11 +81,24 @@ class SentencePiece(Tokenizer):
             if number:
                 ids += [FIRST_BYTE_ID + byte for byte in SPACE_MARK.encode()]
             for stretch in ENCODED_AT_ONCE.findall(part):
-                ids += self._model.encode(stretch)
+                ids += self.model.encode(stretch)
         return np.array(ids, dtype=np.int64)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._model.decode([int(i) for i in ids if i not in (UNKNOWN_ID, END_ID)])
+        return self.model.decode([int(i) for i in ids if i not in (UNKNOWN_ID, END_ID)])
+
+
+def proto_of(model: bytes) -> Any:
+    """Return the ModelProto of a model, in which its pieces, scores and tables stand."""
+    return sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
+
+
+def _with_exact_sums(model: bytes) -> bytes:
+    """Return a unigram model whose scores are rounded; those of bpe are whole numbers already."""
+    proto = proto_of(model)
+    for piece in proto.pieces:
+        piece.score = round(piece.score * SCORE_STEPS) / SCORE_STEPS
+    return proto.SerializeToString(deterministic=True)
 
 
 def _training_chunks(texts: Iterable[str], max_characters: int) -> Iterator[str]:

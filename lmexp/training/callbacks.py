@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 from lmexp import checkpoints
 from lmexp.checkpoints import FolderCheckpointIO
 from lmexp.config.callbacks import CallbacksConfig, CheckpointConfig, Mode, SamplesConfig
+from lmexp.config.model import Kind
 from lmexp.errors import DataError, Stopped, StorageError
 from lmexp.generation import Sampling, generate
 from lmexp.runs import RunFolder
@@ -159,6 +160,8 @@ class Samples(Callback):
 
     def _sample(self, trainer: Trainer, task: Task) -> None:
         step = task.steps_done
+        if task.config.model.kind is Kind.encoder:  # it continues no text
+            return
         if not trainer.is_global_zero or any(row["step"] == step for row in self.run.samples):
             return
         rows = []

@@ -1,5 +1,6 @@
 """Train from a run folder: the five builds, and the outcome written back (design rule 6)."""
 
+import json
 import logging
 import math
 import os
@@ -8,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +23,11 @@ from lmexp.data.batches import training_batches
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.data.datamodule import TextDataModule
 from lmexp.errors import DistributedError, LmexpError, RunError, Stopped
+from lmexp.models.adapters import build_model, num_trainable
+from lmexp.models.pretrained import Pretrained
+from lmexp.models.state import LanguageModel
 from lmexp.runs import RunFolder
-from lmexp.runs.folder import now
+from lmexp.runs.folder import now, replace_file
 from lmexp.tasks.base import Task, seed_everything
 from lmexp.training.loggers import RunLogger, WandbMirror
 from lmexp.training.progress import Progress
@@ -47,7 +52,7 @@ def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
         max_steps = count_steps(config, corpus)
 
         seed_everything(config.seed)
-        model = build(config.model, vocab_size=corpus.tokenizer.vocab_size, context_length=config.data.context_length)
+        model = build_model(config, corpus.tokenizer, _architecture(run))
         task: Task = build(config.task, train_config=config, model=model, corpus=corpus, max_steps=max_steps)
         data = TextDataModule(
             config.data,
@@ -87,7 +92,11 @@ def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, da
             world_size=trainer.world_size,
             num_threads=torch.get_num_threads(),
             parameters=task.model.num_parameters(),
+            trainable_parameters=num_trainable(task.model),
         )
+        _keep_architecture(run, task.model)
+    if checkpoint is None:
+        _set_first_weights(run, task)
     if config.trainer.compile:
         task.model.compile()
     trainer.fit(task, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
@@ -107,6 +116,29 @@ def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, da
             seconds_trained=task.stopwatch.total,
             metrics=speed | ({"train/loss_nats": logged[0]["train/loss_nats"]} if logged else {}),
         )
+
+
+def _architecture(run: RunFolder) -> Path | None:
+    """Return what says how a pretrained model is built whose weights come from a checkpoint, None where they do not."""
+    if checkpoints.listing(run.checkpoints):
+        return run.architecture
+    source = run.record.get("init_from")
+    return RunFolder(Path(source["path"])).architecture if source else None
+
+
+def _keep_architecture(run: RunFolder, model: LanguageModel) -> None:
+    """Write how a pretrained model is built, so that the run does not need the folder it came from."""
+    if isinstance(model, Pretrained):
+        replace_file(run.architecture, json.dumps(model.architecture, indent=1))
+
+
+def _set_first_weights(run: RunFolder, task: Task) -> None:
+    """Take the weights of the run that this one begins with, or let a new model start at what is known of the text."""
+    source = run.record.get("init_from")
+    if source is None:
+        task.start_head_at_frequencies()
+    else:
+        checkpoints.start_from(task.model, Path(source["path"]), source["checkpoint"], source["weights"])
 
 
 def _trainer(run: RunFolder, config: TrainConfig, task: Task, loggers: list[Any], signals: StopSignals) -> Trainer:

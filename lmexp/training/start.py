@@ -5,6 +5,7 @@ The same experiment has the same folder: done is shown, cut off is resumed, fail
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from lmexp.config.pretrained import HFConfig
 from lmexp.config.store import identity_hash, to_yaml
 from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import count_gpus
@@ -24,7 +26,7 @@ from lmexp.errors import ConfigError, DistributedError, LmexpError, RunError, St
 from lmexp.runs import RunFolder
 from lmexp.runs.folder import now
 from lmexp.runs.listing import status_of
-from lmexp.runs.provenance import provenance, source_hash
+from lmexp.runs.provenance import provenance, source_hash, weights_hash
 
 KEYWORDS = ("auto", "force", "never")
 
@@ -85,8 +87,14 @@ def open_run(
     """
     parent = None if config.resume in KEYWORDS else _finished_parent(config)
     identity: dict[str, Any] = {"fingerprint": corpus.fingerprint}
+    if not config.tokenizer.is_learned:  # then the config says only where it is, not what it is
+        identity["tokenizer"] = corpus.tokenizer.hash
+    if isinstance(config.model, HFConfig) and config.init_from is None:
+        identity["pretrained"] = weights_hash(config.model.path)
     if parent is not None:
         identity["parent"] = parent.record["id"]
+    if config.init_from is not None:
+        identity["init_from"] = source_of(config.init_from)["weights"]
     base = Path(config.output_dir) / config.project / f"{config.display_name}-{identity_hash(config, **identity)}"
     number = 1
     while True:
@@ -132,6 +140,8 @@ def _decide(
 def _finished_parent(config: TrainConfig) -> RunFolder:
     parent = RunFolder(Path(config.resume))
     status = status_of(parent.record)
+    if parent.record.get("imported"):
+        raise RunError(f"{parent.path} was imported, not trained here; begin with its weights: init_from={parent.path}")
     if status != "done":
         raise RunError(f"{parent.path} is {status}; only a finished run can be trained for longer")
     if parent.record["step"] >= config.trainer.max_steps and config.trainer.max_epochs is None:
@@ -139,6 +149,29 @@ def _finished_parent(config: TrainConfig) -> RunFolder:
             f"trainer.max_steps: {parent.path} has {parent.record['step']} steps already; give a larger number"
         )
     return parent
+
+
+def source_of(init_from: str) -> dict[str, Any]:
+    """Return what run.json keeps about the weights that a run begins with.
+
+    Raises:
+        RunError: there is no such run, or it has no checkpoint.
+    """
+    source = RunFolder(Path(init_from).expanduser().resolve())
+    checkpoints = list(source.checkpoints.glob("step-*[0-9]"))
+    if not checkpoints:
+        raise RunError(f"init_from: {source.path} has no checkpoint to begin with")
+    newest = max(checkpoints, key=_by_step)
+    try:
+        meta = json.loads((newest / "meta.json").read_text(encoding="utf-8"))
+        weights = meta["files"]["weights.safetensors"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"init_from: {newest} is damaged ({error})") from None
+    return {"id": source.record.get("id"), "path": str(source.path), "checkpoint": newest.name, "weights": weights}
+
+
+def _by_step(checkpoint: Path) -> str:
+    return checkpoint.name.zfill(20)
 
 
 def _begin(run: RunFolder, config: TrainConfig, corpus: Corpus) -> None:
@@ -161,13 +194,14 @@ def _begin(run: RunFolder, config: TrainConfig, corpus: Corpus) -> None:
         data_fingerprint=corpus.fingerprint,
         tokenizer_hash=corpus.tokenizer.hash,
         parent=None if parent is None else {"id": parent.record["id"], "step": parent.record["step"]},
+        init_from=None if config.init_from is None else source_of(config.init_from),
     )
 
 
 def _take_over(parent: RunFolder, run: RunFolder) -> None:
-    newest = max(parent.checkpoints.glob("step-*"), key=lambda path: path.name.zfill(20))
+    newest = max(parent.checkpoints.glob("step-*"), key=_by_step)
     shutil.copytree(newest, run.checkpoints / newest.name, dirs_exist_ok=True)
-    for name in ("metrics.jsonl", "samples.jsonl"):
+    for name in ("metrics.jsonl", "samples.jsonl", run.architecture.name):
         if (parent.path / name).is_file():
             shutil.copy(parent.path / name, run.path / name)
 

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from lmexp.config.model import Kind
 from lmexp.config.schema import build
 from lmexp.config.tokenizer import BytesConfig, CharactersConfig
 from lmexp.errors import DataError, NumericsError
@@ -11,12 +12,12 @@ from lmexp.generation.sampling import choose
 from lmexp.models.state import LanguageModel
 from lmexp.tokenization import Tokenizer, learn
 from tests.generation.setups import Fixed
-from tests.models.setups import CONFIGS, OURS
+from tests.models.setups import CONFIGS, small
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ."
 GREEDY = Sampling(max_tokens=30, temperature=0)
 DRAWN = Sampling(max_tokens=30, temperature=1.0)
-EVERY_MODEL = pytest.mark.parametrize("name", OURS)
+EVERY_MODEL = pytest.mark.parametrize("name", small(Kind.decoder))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmexp.config.model import Loss
-from lmexp.models.heads import CHUNK_TOKENS, IGNORE, SMALL_LOGITS_BYTES, Head
+from lmexp.models.heads import CHUNK_TOKENS, IGNORE, SMALL_LOGITS_BYTES, AdaptiveHead, Head
 from tests.models.setups import assert_close
 
 VOCAB_SIZE = 50
@@ -100,3 +100,49 @@ def test_the_fused_loss_is_not_used_where_it_would_be_less_exact() -> None:
         assert total.dtype == torch.float32
         assert abs(total - exact) < 0.01 * exact
         total.backward()
+
+
+def new_adaptive_head(cutoffs: list[int], *, bias: bool = True) -> AdaptiveHead:
+    torch.manual_seed(0)
+    head = AdaptiveHead(12, VOCAB_SIZE, cutoffs, bias=bias)
+    for weight in head.parameters():
+        torch.nn.init.normal_(weight)
+    return head
+
+
+@pytest.mark.parametrize("cutoffs", [[10], [10, 30], [1, 2, 49], [10, 60], [70]])
+def test_adaptive_probabilities_add_up_to_one_and_are_those_of_nll(cutoffs: list[int]) -> None:
+    head, (hidden, targets) = new_adaptive_head(cutoffs), random_input(3, 40)
+    logits = head.logits(hidden)
+    assert_close(logits.logsumexp(-1), torch.zeros(3, 40))
+    assert_close(head.nll(hidden, targets), -logits.gather(-1, targets[..., None])[..., 0])
+
+
+def test_the_adaptive_head_equals_torchs() -> None:
+    head, (hidden, targets) = new_adaptive_head([10, 30], bias=False), random_input(3, 40)
+    theirs = torch.nn.AdaptiveLogSoftmaxWithLoss(12, VOCAB_SIZE, [10, 30], div_value=1.0)
+    with torch.no_grad():
+        theirs.head.weight.copy_(torch.cat((head.weight[:10], head.group_weight)))
+        for group, (start, end) in zip(theirs.tail, [(10, 30), (30, 50)], strict=True):
+            group[0].weight.copy_(torch.eye(12))  # theirs narrows the tails, ours does not
+            group[1].weight.copy_(head.weight[start:end])
+    assert_close(head.nll(hidden, targets).flatten(), -theirs(hidden.flatten(0, 1), targets.flatten()).output)
+    assert_close(head.logits(hidden).flatten(0, 1), theirs.log_prob(hidden.flatten(0, 1)))
+
+
+def test_the_adaptive_head_ignores_what_is_to_be_ignored() -> None:
+    head, (hidden, targets) = new_adaptive_head([10, 30]), random_input(2, 6)
+    targets[0, 2:] = IGNORE
+    nll = head.nll(hidden, targets)
+    assert (nll[0, 2:] == 0).all()
+    assert (nll[1] > 0).all()
+    head.nll_sum(hidden, targets).backward()
+    assert (hidden.grad[0, 2:] == 0).all()
+
+
+def test_an_adaptive_bias_starts_at_the_frequencies_of_the_tokens() -> None:
+    head = new_adaptive_head([10, 30])
+    counts = torch.arange(VOCAB_SIZE, 0, -1)
+    head.start_at_frequencies(counts)
+    expected = ((counts + 1) / (counts + 1).sum()).log()
+    assert_close(head.logits(torch.zeros(1, 12))[0], expected)

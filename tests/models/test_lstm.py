@@ -1,5 +1,8 @@
+import dataclasses
+
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmexp.config.model import LSTMConfig
 from lmexp.models.lstm import LSTM
@@ -14,7 +17,7 @@ def cell_by_cell(model: LSTM, tokens_BT: Tensor) -> tuple[Tensor, Tensor, Tensor
     hiddens, cells = [], []
     for layer in range(model.config.num_layers):
         to_gates, from_hidden, bias, bias2 = (
-            getattr(model.lstm, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            getattr(model.layers[layer], f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         hidden = cell = torch.zeros(len(tokens_BT), model.config.hidden_size)
         outputs = []
@@ -34,6 +37,18 @@ def test_the_lstm_equals_its_cells_step_by_step() -> None:
     model, tokens = rough_model(CONFIG), random_tokens(3, 11)
     hidden, state = model(tokens)
     expected, last_hidden, last_cell = cell_by_cell(model, tokens)
+    assert_close(hidden, expected)
+    assert_close(state.hidden_LBC, last_hidden)
+    assert_close(state.cell_LBC, last_cell)
+
+
+def test_the_layers_equal_torchs_stacked_lstm() -> None:
+    model, tokens = rough_model(CONFIG), random_tokens(3, 11)
+    stacked = nn.LSTM(8, 8, num_layers=3, batch_first=True)
+    weights = {f"{name[:-1]}{layer}": w for layer in range(3) for name, w in model.layers[layer].named_parameters()}
+    stacked.load_state_dict(weights)
+    expected, (last_hidden, last_cell) = stacked(model.embedding(tokens))
+    hidden, state = model(tokens)
     assert_close(hidden, expected)
     assert_close(state.hidden_LBC, last_hidden)
     assert_close(state.cell_LBC, last_cell)
@@ -86,7 +101,7 @@ def test_gradients_do_not_reach_behind_a_detached_state() -> None:
 def test_forget_gates_begin_open() -> None:
     model = new_model(CONFIG)
     for layer in range(3):
-        bias = getattr(model.lstm, f"bias_ih_l{layer}")
+        bias = model.layers[layer].bias_ih_l0
         assert (bias[8:16] == 1).all()
         assert bias[:8].abs().max() < 1 / 8**0.5
         assert bias[16:].abs().max() < 1 / 8**0.5
@@ -116,3 +131,62 @@ def test_parameters_and_operations_by_hand() -> None:
     )
     assert untied.num_parameters() == v * e + first + second + biases + v * c
     assert untied.flops_per_token(100) == 6 * (first + second + v * c)
+
+
+def training_model(**changes: object) -> LSTM:
+    return rough_model(dataclasses.replace(CONFIG, **changes)).train()  # type: ignore[arg-type, return-value]
+
+
+def test_variational_dropout_drops_the_same_units_at_every_step_and_others_in_every_row() -> None:
+    model = training_model(variational_dropout=True, dropout=0.5, input_dropout=0.0, hidden_dropout=0.0)
+    dropped_BTC = model(random_tokens(4, 9))[0] == 0
+    assert 0 < dropped_BTC.float().mean() < 1
+    assert (dropped_BTC == dropped_BTC[:, :1]).all()
+    assert not (dropped_BTC == dropped_BTC[:1]).all()
+
+
+def test_plain_dropout_drops_other_units_at_every_step() -> None:
+    dropped_BTC = training_model(dropout=0.5, input_dropout=0.0, hidden_dropout=0.0)(random_tokens(4, 9))[0] == 0
+    assert not (dropped_BTC == dropped_BTC[:, :1]).all()
+
+
+def test_embedding_dropout_drops_whole_words_everywhere_in_a_batch() -> None:
+    model = training_model(embedding_dropout=0.5)
+    tokens = random_tokens(8, 30)
+    embedded_BTC = model._embed(tokens)
+    is_dropped_BT = (embedded_BTC == 0).all(-1)
+    for word in range(VOCAB_SIZE):
+        assert len(set(is_dropped_BT[tokens == word].tolist())) <= 1
+    assert 0 < is_dropped_BT.float().mean() < 1
+    assert_close(embedded_BTC[~is_dropped_BT], 2 * model.embedding(tokens)[~is_dropped_BT])
+
+
+def test_weight_dropout_acts_on_the_recurrent_weights_alone() -> None:
+    model, tokens = training_model(weight_dropout=0.5, num_layers=1), random_tokens(2, 9)
+    first, again = model(tokens)[0], model(tokens)[0]
+    assert torch.equal(first[:, 0], again[:, 0])  # a first step has no recurrent input
+    assert not torch.allclose(first[:, 1:], again[:, 1:])
+    first.sum().backward()
+    gradient = model.layers[0].weight_hh_l0.grad
+    assert 0.3 < (gradient == 0).float().mean() < 0.7
+    assert_close(model.eval()(tokens)[0], rough_model(dataclasses.replace(CONFIG, num_layers=1))(tokens)[0])
+
+
+def test_penalties_equal_their_formulas_and_are_for_training_only() -> None:
+    model, tokens = training_model(activation_penalty=2.0, temporal_penalty=3.0), random_tokens(3, 7)
+    hidden, _ = model(tokens)
+    change = (hidden[:, 1:] - hidden[:, :-1]).square().mean()
+    assert model.penalty is not None
+    assert_close(model.penalty, 2 * hidden.square().mean() + 3 * change)
+    model(tokens[:, :1])
+    assert model.penalty.isfinite()
+    model.eval()(tokens)
+    assert model.penalty is None
+
+
+@pytest.mark.parametrize("key", ["input_dropout", "hidden_dropout"])
+def test_each_place_has_its_own_dropout(key: str) -> None:
+    quiet = {"dropout": 0.0, "input_dropout": 0.0, "hidden_dropout": 0.0}
+    model, tokens = training_model(**quiet | {key: 0.5}), random_tokens(2, 9)
+    assert not torch.allclose(model(tokens)[0], model(tokens)[0])
+    assert torch.equal(*(training_model(**quiet)(tokens)[0] for _ in range(2)))

@@ -1,8 +1,9 @@
 """What every listed tokenizer promises; a new option is tested by being listed."""
 
+import tempfile
 from functools import cache
 from pathlib import Path
-from pydoc_data.topics import topics
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,43 +13,30 @@ from hypothesis import strategies as st
 from lmexp.config.schema import OPTIONS
 from lmexp.errors import DataError, RunError
 from lmexp.tokenization import Tokenizer, learn, load
+from tests.tokenization.setups import HARD, TEXTS, TRAINING_TEXT, write_byte_level
 
-CODE = "x = 1\n\tif x:\n    return  {'é': '日本語'}\r\n</s> <unk> <0x41>\n"
-TRAINING_TEXT = "".join(topics.values())[:50_000] + CODE * 20
-SETTINGS = {"bpe": {"vocab_size": 350}, "unigram": {"vocab_size": 350}}
 ALL = sorted(OPTIONS["tokenizer"])
 EXACT = [name for name in ALL if name != "words"]
-HARD = [
-    "",
-    " ",
-    "   ",
-    " a",
-    "a ",
-    "\n",
-    "\n\n\t\t  x  \n",
-    "a\r\nb\rc\n",
-    "\0",
-    "a\0b",
-    "\ufeffa",
-    "\u2581",
-    " \u2581 \u2581\u2581",
-    "\u2585",
-    "\u2047 \u2047",
-    "</s>",
-    "</s><unk><s><0x41><0xE2>",
-    "<eos>",
-    "e\u0301 é ﬁ \u00a0\u3000\u2028\u0085",
-    "😀👩‍👩‍👧\U0010ffff\ud7ff\ue000\uffff",
-    "日本語 中文",
-    "\x1c\x7f\x80\xff",
-    "ab" * 6000 + " " + "c" * 12000 + "  d" * 6000,
-]
-TEXTS = st.text(max_size=60) | st.lists(st.sampled_from(HARD[:-1]), max_size=8).map("".join)
+LEARNED = [name for name in ALL if OPTIONS["tokenizer"][name].is_learned and name != "bytes"]
+
+
+@cache
+def settings_of(name: str) -> dict[str, Any]:
+    if name in ("bpe", "unigram"):
+        return {"vocab_size": 350}
+    if name not in ("hf", "file"):
+        return {}
+    folder = Path(tempfile.mkdtemp())
+    if name == "hf":
+        write_byte_level(folder, TRAINING_TEXT)
+        return {"name_or_path": str(folder)}
+    learned("bpe").save(folder / "tokenizer.json")
+    return {"path": str(folder / "tokenizer.json")}
 
 
 @cache
 def learned(name: str, text: str = TRAINING_TEXT) -> Tokenizer:
-    return learn(OPTIONS["tokenizer"][name](**SETTINGS.get(name, {})), [text])
+    return learn(OPTIONS["tokenizer"][name](**settings_of(name)), [text])
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -118,7 +106,7 @@ def test_half_a_surrogate_pair_is_refused(name: str):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if learned(name).learned is not None])
+@pytest.mark.parametrize("name", LEARNED)
 def test_half_a_surrogate_pair_cannot_be_learned_from(name: str):
     with pytest.raises(DataError, match="half of a surrogate pair"):
         learn(OPTIONS["tokenizer"][name](), ["ab\ud83d"])
@@ -143,11 +131,21 @@ def test_a_saved_tokenizer_is_the_same_when_loaded(name: str, tmp_path: Path):
 
 
 def test_the_hash_tells_settings_and_texts_apart():
-    tokenizers = [learned(name, text) for name in ALL for text in (TRAINING_TEXT, TRAINING_TEXT.upper())]
+    tokenizers = [learned(name, text) for name in LEARNED for text in (TRAINING_TEXT, TRAINING_TEXT.upper())]
     characters = OPTIONS["tokenizer"]["characters"]
     tokenizers.append(learn(characters(end_of_document=False), [TRAINING_TEXT]))
-    different = {tokenizer.hash for tokenizer in tokenizers}
-    assert len(different) == len(tokenizers) - 1  # bytes learn nothing from a text
+    different = {tokenizer.hash for tokenizer in [*tokenizers, learned("bytes"), learned("hf")]}
+    assert len(different) == len(tokenizers) + 2
+
+
+@pytest.mark.parametrize("name", ["bytes", "hf", "file"])
+def test_a_text_teaches_nothing_where_there_is_nothing_to_learn(name: str):
+    assert learned(name, "another text").hash == learned(name).hash
+
+
+def test_the_tokenizer_of_a_run_is_as_it_is():
+    assert learned("file").hash == learned("bpe").hash
+    assert learned("file").config == learned("bpe").config
 
 
 @pytest.mark.parametrize(("old", "new"), [('"the"', '"teh"'), ('"vocab_size": null', '"vocab_size": 900')])

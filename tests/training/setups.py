@@ -52,6 +52,14 @@ KINDS = {
         "trainer.validate_every_steps=4",
         "trainer.max_steps=11",
     ],
+    "transformer with adapters": [
+        "model=transformer_tiny",
+        "optimizer=adamw",
+        "model.lora.rank=2",
+        "model.lora.dropout=0.2",
+        "model.lora.targets=[query,down]",
+    ],
+    "gpt2, partly frozen": ["model=gpt2", "optimizer=muon", "model.frozen=[embedding.*,blocks.0.*]"],
     "gpt2 with a moving average": ["model=gpt2", "optimizer=adamw", "callbacks=ema", "callbacks.ema_decay=0.9"],
 }
 

@@ -1,0 +1,42 @@
+"""The config of an evaluation: that of the run, with other data if so asked."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from lmexp.config import compose, extend
+from lmexp.config.data import DataConfig
+from lmexp.config.train import TrainConfig
+from lmexp.errors import ConfigError, Problem
+
+
+def compose_evaluation(run: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Return the config of a run folder in which the data, and nothing else, is what a command line says.
+
+    Other data is cut into rows as the run's own was: its context_length and the like stay unless they are given.
+
+    Raises:
+        ConfigError: with every problem, each with its dotted key and what is allowed.
+    """
+    with compose._search_path():
+        parsed, problems = compose._parse(overrides)
+        composed = extend.config_of(run)
+        chosen, values, more = compose._sort_out(parsed)
+        problems += more
+        for override in (*chosen, *values):
+            if override.key_or_group.split(".")[0] != "data":
+                problems.append(Problem(override.key_or_group, "an evaluation takes data=... and data.KEY=... only"))
+        chosen = [override for override in chosen if override.key_or_group == "data"]
+        if chosen:
+            other, more = compose._compose_options("train", chosen)
+            problems += more
+            if other is not None:
+                kept = {field.name: composed.data[field.name] for field in dataclasses.fields(DataConfig)}
+                composed.data = other.data
+                composed.data.update(kept)
+        values = [override for override in values if override.key_or_group.startswith("data.")]
+        problems += [problem for override in values if (problem := compose._apply(override, composed))]
+        config, more = compose._checked(composed)
+    if problems + more or config is None:
+        raise ConfigError(problems + more)
+    return config

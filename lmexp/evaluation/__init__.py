@@ -1,0 +1,1 @@
+"""Whole splits measured with a trained run."""

@@ -1,0 +1,112 @@
+"""Texts that a model reads together, each a row of one state.
+
+Rows of different length have padding before them that is a document of its own. When a model's window is full, a row
+goes on from the last half of its own tokens, so the others have no say in what it has read. Shapes: B rows, T tokens,
+V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lmexp.generation.sampling import penalise
+from lmexp.models.state import LanguageModel, State
+
+
+class Rows:
+    """What each row has read, and the state in which the model goes on with all of them.
+
+    A state that is given has read something else before (the source of a translation): it cannot be made anew, so
+    `max_tokens` is then at most what fits.
+    """
+
+    def __init__(
+        self, model: LanguageModel, ids: Sequence[Sequence[int]], *, max_tokens: int, state: State | None = None
+    ) -> None:
+        self.model = model
+        self.ids = [list(row) for row in ids]
+        self.max_tokens = max_tokens
+        self._state, self._unread_B1 = state, None
+        self._starts = [0] * len(ids)
+        self._longest = max(map(len, self.ids))
+        self._device = next(model.parameters()).device
+        self._seen_BV: NDArray[np.bool_] | None = None
+        if state is not None and model.max_length is not None:
+            self.max_tokens = min(max_tokens, model.max_length + 1 - self._longest)
+
+    @torch.inference_mode()
+    def scores(self) -> NDArray[np.floating]:
+        """Return the scores of each row's next token.
+
+        Shape: (B, V).
+        """
+        room = self.model.max_length
+        if self._unread_B1 is None or (room is not None and self._longest > room):
+            hidden_BTC, self._state = self._read_windows()
+        else:
+            hidden_BTC, self._state = self.model.forward(self._unread_B1, self._state)
+        return self.model.head.logits(hidden_BTC[:, -1]).float().cpu().numpy()
+
+    def penalised(self, scores_BV: NDArray[np.floating], penalty: float) -> NDArray[np.floating]:
+        """Return the scores, lower for the tokens that a row has."""
+        if penalty == 1:
+            return scores_BV
+        if self._seen_BV is None:
+            self._seen_BV = np.zeros(scores_BV.shape, dtype=bool)
+            for seen_V, ids in zip(self._seen_BV, self.ids, strict=True):
+                seen_V[ids] = True
+        return penalise(scores_BV, self._seen_BV, penalty)
+
+    def append(self, tokens_B: NDArray[np.intp]) -> None:
+        """Go on with one more token in each row."""
+        for ids, token in zip(self.ids, tokens_B.tolist(), strict=True):
+            ids.append(token)
+        if self._seen_BV is not None:
+            self._seen_BV[np.arange(len(tokens_B)), tokens_B] = True
+        self._unread_B1 = torch.from_numpy(tokens_B).to(self._device)[:, None]
+        self._longest += 1
+
+    @torch.inference_mode()
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these rows; a row may come more than once. Comes before `append`."""
+        assert self._state is not None
+        self._state = self._state.select(torch.tensor(rows, device=self._device))
+        self.ids = [self.ids[row].copy() for row in rows]
+        self._starts = [self._starts[row] for row in rows]
+        self._longest = max(len(ids) - start for ids, start in zip(self.ids, self._starts, strict=True))
+        if self._seen_BV is not None:
+            self._seen_BV = self._seen_BV[list(rows)]
+
+    def _read_windows(self) -> tuple[Tensor, State]:
+        """Read all that each row retains; a state that is full is made anew."""
+        room = self.model.max_length
+        for row, ids in enumerate(self.ids):
+            if room is not None and len(ids) - self._starts[row] > room:
+                self._starts[row] = len(ids) - max(1, room // 2)
+        windows = [ids[start:] for ids, start in zip(self.ids, self._starts, strict=True)]
+        self._longest = width = max(map(len, windows))
+        state = self._state
+        if state is None or self._unread_B1 is not None:
+            needed = width + self.max_tokens
+            state = self.model.new_state(len(windows), needed if room is None else min(room, needed))
+        tokens_BT = torch.tensor([[0] * (width - len(ids)) + ids for ids in windows], device=self._device)
+        if all(len(ids) == width for ids in windows):
+            return self.model.forward(tokens_BT, state)
+        lengths_B = torch.tensor([len(ids) for ids in windows], device=self._device)
+        segments_BT = (torch.arange(width, device=self._device) >= width - lengths_B[:, None]).long()
+        return self.model.forward(tokens_BT, state, segments_BT)
+
+
+@contextmanager
+def evaluating(model: LanguageModel) -> Iterator[None]:
+    """Set a model to evaluation mode, and back to what it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
