@@ -103,31 +103,67 @@ def train(
 @app.command()
 def generate(
     run: Annotated[str, typer.Argument(help="A run: its folder, or a part of its name that no other has.")],
-    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
+    prompt: Annotated[list[str] | None, typer.Option(help="What a text begins with; may come more than once.")] = None,
+    prompts_file: Annotated[
+        str | None, typer.Option(help='A prompt a line, or {"prompt": ...} a line in .jsonl; - reads stdin.')
+    ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 200,
-    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token; 1: as the model is.")] = 0.8,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="0: the likeliest token; 1: as the model is.  [default: 0.8]")
+    ] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="Choose among the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Choose among the likeliest of this share.")] = None,
-    num_samples: Annotated[int, typer.Option(min=1, help="Texts to write; each has the next seed.")] = 1,
+    min_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Choose among those this share as likely as the likeliest.")
+    ] = None,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1: what was said before is less likely.")] = 1.0,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may come more than once.")] = None,
+    num_beams: Annotated[int, typer.Option(min=1, help="Above 1: search for the likeliest text.")] = 1,
+    length_penalty: Annotated[float, typer.Option(help="Of beam search: larger for longer texts.")] = 1.0,
+    num_samples: Annotated[int, typer.Option(min=1, help="Texts for each prompt; each has the next seed.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another text.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts at once; changes none of them.")] = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a name such as step-000250.")] = "last",
 ) -> None:
     """Write texts with a trained model."""
     with _errors():
+        from lmexp.generation.prompts import read_prompts, require_writer
+        from lmexp.generation.sampling import Sampling
         from lmexp.runs import find_run
 
-        find_run(run)  # a wrong name is said before torch is imported
+        sampling = Sampling(
+            max_tokens=max_tokens,
+            temperature=(0.0 if num_beams > 1 else 0.8) if temperature is None else temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            stop=tuple(stop or ()),
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            seed=seed,
+        )
+        sampling.require_samples(num_samples)
+        require_writer(find_run(run))  # what is wrong is said before torch is imported
+        prompts = read_prompts(prompt or [], prompts_file)
         from lmexp.checkpoints import load_run
-        from lmexp.generation import Sampling, write
+        from lmexp.generation.text import complete, write
 
         loaded = load_run(run, checkpoint)
-        for number in range(num_samples):
-            sampling = Sampling(
-                max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed + number
-            )
-            for text in write(loaded.model, loaded.tokenizer, prompt, sampling):
+        if len(prompts) * num_samples * num_beams == 1 and not as_json:
+            for text in write(loaded.model, loaded.tokenizer, prompts[0], sampling):
                 print(text, end="", flush=True)
-            print("\n" if number + 1 < num_samples else "")
+            print()
+            return
+        completions = complete(
+            loaded.model, loaded.tokenizer, prompts, sampling, num_samples=num_samples, batch_size=batch_size
+        )
+        for number, completion in enumerate(completions):
+            if as_json:
+                print(json.dumps(completion.as_dict()), flush=True)
+            else:
+                print(("\n" if number else "") + completion.shown, flush=True)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

@@ -37,6 +37,18 @@ RUNS = {
         "schedule=cosine",
         "data.segments=true",
     ],
+    "encoder_masked": ["optimizer=muon", "model=encoder", "model.hidden_size=32", "model.num_layers=2", "task=masked"],
+    "bert_whole_words": [
+        *ADAMW,
+        "model=bert",
+        "model.hidden_size=32",
+        "model.num_layers=2",
+        "task=masked",
+        "task.whole_words=true",
+        "data.segments=true",
+        "tokenizer=bpe",
+        "tokenizer.vocab_size=300",
+    ],
 }
 COMMON = [
     "data=text",

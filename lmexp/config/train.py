@@ -77,11 +77,8 @@ class TrainConfig(Settings):
             message = f"{self.data.context_length} is more than the {positions} positions of the model"
             yield "data.context_length", f"{message} (model.max_positions)"
         if self.model.kind not in self.task.fits:
-            fitting = ", ".join(kind.name for kind in self.task.fits)
-            yield (
-                "task",
-                f"{self.task.name} is for models of kind {fitting}; {self.model.name} is of kind {self.model.kind.name}",
-            )
+            fitting, kind = ", ".join(kind.name for kind in self.task.fits), self.model.kind.name
+            yield "task", f"{self.task.name} is for models of kind {fitting}; {self.model.name} is of kind {kind}"
         if getattr(self.model, "adaptive_cutoffs", None) and self.tokenizer.name not in ("words", "file"):
             yield "model.adaptive_cutoffs", "needs tokens in the order of their frequency: tokenizer=words"
         if self.data.end_of_document and not getattr(self.tokenizer, "end_of_document", True):

@@ -30,13 +30,14 @@ class Rows:
         self.model = model
         self.ids = [list(row) for row in ids]
         self.max_tokens = max_tokens
-        self._state, self._unread_B1 = state, None
+        if state is not None and model.max_length is not None:
+            self.max_tokens = min(max_tokens, model.max_length + 1 - max(map(len, ids)))
+        self._state, self._is_given = state, state is not None
+        self._columns = self._room = 0  # tokens in the state, padding included, and how many fit
+        self._unread_B1: Tensor | None = None
         self._starts = [0] * len(ids)
-        self._longest = max(map(len, self.ids))
         self._device = next(model.parameters()).device
         self._seen_BV: NDArray[np.bool_] | None = None
-        if state is not None and model.max_length is not None:
-            self.max_tokens = min(max_tokens, model.max_length + 1 - self._longest)
 
     @torch.inference_mode()
     def scores(self) -> NDArray[np.floating]:
@@ -44,11 +45,11 @@ class Rows:
 
         Shape: (B, V).
         """
-        room = self.model.max_length
-        if self._unread_B1 is None or (room is not None and self._longest > room):
+        if self._unread_B1 is None or (self._columns == self._room and not self._is_given):
             hidden_BTC, self._state = self._read_windows()
         else:
             hidden_BTC, self._state = self.model.forward(self._unread_B1, self._state)
+            self._columns += 1
         return self.model.head.logits(hidden_BTC[:, -1]).float().cpu().numpy()
 
     def penalised(self, scores_BV: NDArray[np.floating], penalty: float) -> NDArray[np.floating]:
@@ -68,31 +69,31 @@ class Rows:
         if self._seen_BV is not None:
             self._seen_BV[np.arange(len(tokens_B)), tokens_B] = True
         self._unread_B1 = torch.from_numpy(tokens_B).to(self._device)[:, None]
-        self._longest += 1
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these rows; a row may come more than once. Comes before `append`."""
         assert self._state is not None
+        if list(rows) == list(range(len(self.ids))):
+            return
         self._state = self._state.select(torch.tensor(rows, device=self._device))
         self.ids = [self.ids[row].copy() for row in rows]
         self._starts = [self._starts[row] for row in rows]
-        self._longest = max(len(ids) - start for ids, start in zip(self.ids, self._starts, strict=True))
         if self._seen_BV is not None:
             self._seen_BV = self._seen_BV[list(rows)]
 
     def _read_windows(self) -> tuple[Tensor, State]:
-        """Read all that each row retains; a state that is full is made anew."""
-        room = self.model.max_length
+        """Read all that each row retains, into a new state unless one was given."""
+        most = self.model.max_length
         for row, ids in enumerate(self.ids):
-            if room is not None and len(ids) - self._starts[row] > room:
-                self._starts[row] = len(ids) - max(1, room // 2)
+            if most is not None and len(ids) - self._starts[row] > most:
+                self._starts[row] = len(ids) - max(1, most // 2)
         windows = [ids[start:] for ids, start in zip(self.ids, self._starts, strict=True)]
-        self._longest = width = max(map(len, windows))
+        self._columns = width = max(map(len, windows))
         state = self._state
-        if state is None or self._unread_B1 is not None:
-            needed = width + self.max_tokens
-            state = self.model.new_state(len(windows), needed if room is None else min(room, needed))
+        if not self._is_given:
+            self._room = width + self.max_tokens if most is None else min(most, width + self.max_tokens)
+            state = self.model.new_state(len(windows), self._room)
         tokens_BT = torch.tensor([[0] * (width - len(ids)) + ids for ids in windows], device=self._device)
         if all(len(ids) == width for ids in windows):
             return self.model.forward(tokens_BT, state)

@@ -42,6 +42,18 @@ class Sampling:
         if problems:
             raise ConfigError(problems)
 
+    def require_samples(self, number: int) -> None:
+        """Raise unless so many different texts can follow a prompt.
+
+        Raises:
+            ConfigError: they would be alike, or there are fewer beams.
+        """
+        if self.num_beams > 1 and number > self.num_beams:
+            raise ConfigError([Problem("num_samples", f"{self.num_beams} beams give at most as many texts")])
+        if self.num_beams == 1 and self.temperature == 0 and number > 1:
+            problem = "at temperature 0 all texts are alike; give a temperature, or num_beams"
+            raise ConfigError([Problem("num_samples", problem)])
+
     def _problems(self) -> Iterator[Problem]:
         lowest = {"max_tokens": 1, "temperature": 0, "top_k": 1, "num_beams": 1, "seed": 0}
         for key, low in lowest.items():

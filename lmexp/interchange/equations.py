@@ -62,8 +62,8 @@ def _rotary(config: Any) -> list[str]:
         f"  rmsnorm(a, w) = a / sqrt(mean(a * a) + {config.norm_epsilon:g}) * w",
         "  y = rmsnorm(x, blocks.n.attention_norm.weight)",
         "  q, k, v = blocks.n.attention.query.weight @ y, ...key.weight @ y, ...value.weight @ y",
-        f"  d = {size}; there are {config.num_heads} heads of q and {config.num_key_value_heads or config.num_heads} of "
-        "k and v, each shared by as many heads of q that follow each other",
+        f"  d = {size}; there are {config.num_heads} heads of q and {config.num_key_value_heads or config.num_heads} "
+        "of k and v, each shared by as many heads of q that follow each other",
     ]
     if config.qk_norm:
         lines.append("  q, k in each head = rmsnorm(q, ...query_norm.weight), rmsnorm(k, ...key_norm.weight)")
@@ -91,7 +91,7 @@ def _gpt2(config: Any) -> list[str]:
     size = config.hidden_size // config.num_heads
     return [
         "linear(name, a) = name.weight @ a + name.bias, where there is a bias; "
-        "norm(name, a) = (a - mean(a)) / sqrt(mean((a - mean(a))^2) + 1e-05) * name.weight + name.bias, if there is one",
+        "norm(name, a) = (a - mean(a)) / sqrt(mean((a - mean(a))^2) + 1e-05) * name.weight + name.bias, likewise",
         _gelu(config),
         "For the token i at position t from 0: x = embedding.weight[i] + position_embedding.weight[t]",
         "For each block n in order:",
@@ -132,8 +132,8 @@ def _encoder_decoder(config: Any) -> list[str]:
         "Target: x = embedding.weight[i] + position_embedding.weight[t], then blocks.n as below",
         *lines[2:-1],
         "  in blocks.n only, before the line with mlp: q = linear(blocks.n.cross_attention.query, "
-        "norm(blocks.n.cross_attention_norm, x)), k and v = the two halves of linear(keys_values.n, z), s goes over the "
-        "source, and x = x + linear(blocks.n.cross_attention.output, attended)",
+        "norm(blocks.n.cross_attention_norm, x)), k and v = the two halves of linear(keys_values.n, z), s goes over "
+        "the source, and x = x + linear(blocks.n.cross_attention.output, attended)",
         lines[-1],
         "logits of the next token of the target = head.weight @ norm(norm, x)",
     ]
@@ -153,7 +153,7 @@ def _lstm_attention(config: Any) -> list[str]:
         + (
             "; y is its output, and context is what it sees looking with y"
             if is_luong
-            else " with context behind it, which is what it sees looking with its last h of the top layer; y is its output"
+            else " with context behind it: what it sees looking with its last h of the top layer; y is its output"
         ),
         "logits of the next token of the target = head.weight @ tanh(combine.weight @ (context with y behind it)) + "
         "head.bias",

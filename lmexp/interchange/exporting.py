@@ -21,7 +21,10 @@ from lmexp.errors import ConfigError, RunError, StorageError
 from lmexp.interchange import document
 from lmexp.interchange.convert import family_of, to_published, write_config
 from lmexp.interchange.model_card import model_card
+from lmexp.interchange.pretrained import whole_model
 from lmexp.interchange.reading import CONFIG, WEIGHTS
+from lmexp.models.adapters import merge
+from lmexp.models.pretrained import Pretrained
 from lmexp.models.weights import outline
 from lmexp.tokenization.export import write_hf_tokenizer
 
@@ -48,6 +51,14 @@ def export(run: str | Path, out: str | Path, *, to: str = "hf", checkpoint: str 
 
 
 def _write_hf(loaded: LoadedRun, folder: Path) -> None:
+    if isinstance(loaded.model, Pretrained):
+        whole_model(loaded.model).save_pretrained(folder)
+    else:
+        _write_own_model(loaded, folder)
+    write_hf_tokenizer(loaded.tokenizer, folder, max_length=loaded.model.max_length)
+
+
+def _write_own_model(loaded: LoadedRun, folder: Path) -> None:
     config, tokenizer, max_length = loaded.config.model, loaded.tokenizer, loaded.model.max_length
     family = family_of(config)
     if family is None or not isinstance(config, OwnModelConfig):
@@ -55,7 +66,7 @@ def _write_hf(loaded: LoadedRun, folder: Path) -> None:
             f"model={config.name} has no counterpart in transformers; lmexp export RUN --to safetensors writes its "
             "tensors with a description of all they do"
         )
-    weights = loaded.model.state_dict()
+    weights = merge(loaded.model)
     published = write_config(family, config, vocab_size=len(weights["embedding.weight"]), max_length=max_length or 0)
     end = tokenizer.end_of_document_id
     begin = getattr(tokenizer, "begin_of_text_id", None)
@@ -65,14 +76,13 @@ def _write_hf(loaded: LoadedRun, folder: Path) -> None:
         given = {key: number for key, number in special.items() if number is not None}
         _write_json(folder / "generation_config.json", {"do_sample": True} | given)
     _save(to_published(family, config, weights), folder / WEIGHTS)
-    write_hf_tokenizer(tokenizer, folder, max_length=max_length)
 
 
 def _write_safetensors(loaded: LoadedRun, folder: Path) -> None:
     config, tokenizer, max_length = loaded.config.model, loaded.tokenizer, loaded.model.max_length
     if not isinstance(config, OwnModelConfig):
         raise ConfigError(f"model={config.name} is not built here; lmexp export RUN --to hf writes it as it came")
-    weights = loaded.model.state_dict()
+    weights = merge(loaded.model)
     vocab_size = len(weights["embedding.weight"])
     shapes, tied = outline(config, vocab_size=vocab_size, context_length=max_length or 1)
     tensors = {name: weights[name].float() for name in shapes}

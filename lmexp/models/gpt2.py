@@ -7,7 +7,6 @@ Shapes: B rows, T tokens, C hidden size, H heads, D head size.
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

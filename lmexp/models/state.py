@@ -81,12 +81,15 @@ NEEDS_SOURCE = "an encoder-decoder reads a source first: state = model.encode(so
 
 
 def matrix_flops(model: LanguageModel) -> float:
-    """Return 6 operations for each weight of a matrix that tokens are multiplied with (a lookup is none)."""
+    """Return 6 operations for each weight of a matrix that tokens are multiplied with (a lookup is none).
+
+    A frozen weight takes 4, for it gets no gradient.
+    """
     lookups = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     weights: list[Tensor] = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in lookups]
     if id(model.head.weight) in lookups:
         weights.append(model.head.weight)
-    return 6.0 * sum(weight.numel() for weight in weights)
+    return sum((6.0 if weight.requires_grad else 4.0) * weight.numel() for weight in weights)
 
 
 class LSTMState:

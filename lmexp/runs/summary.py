@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+from lmexp.config.model import Kind
 from lmexp.runs.folder import RunFolder
 from lmexp.runs.listing import status_of
 
@@ -30,10 +31,11 @@ def summary(run: RunFolder) -> str:
             text = _printable(row["prompt"] + row["text"]).strip().replace("\n", "\n    ")
             lines += [f"  - {text}"]
     name, prompt = run.path.name, texts[0]["prompt"] if texts else "The"
+    writes = run.config.model.kind is Kind.decoder
     lines += [
         "",
         "next",
-        f"  lmexp generate {name} --prompt {shlex.quote(prompt)}",
+        f"  lmexp generate {name} --prompt {shlex.quote(prompt)}" if writes else f"  lmexp evaluate {name}",
         "  lmexp train model=lstm          another model, the same data",
         "  lmexp runs                      all runs and their results",
     ]
@@ -52,7 +54,7 @@ def _test(metrics: dict[str, Any]) -> str:
     loss = _with_unit(metrics.get("test/loss_nats"), ".4f", "nats")
     bits = _with_unit(metrics.get("test/bits_per_byte"), ".4f", "bits per byte")
     perplexity = _with_unit(metrics.get("test/perplexity"), ",.2f", "")
-    return f"{loss}, {bits}, perplexity {perplexity}" if loss else ""
+    return ", ".join(part for part in (loss, bits, f"perplexity {perplexity}") if part) if loss else ""
 
 
 def _trained(record: dict[str, Any]) -> str:

@@ -24,14 +24,14 @@ def sweep(overrides: Sequence[str], *, plugins: Sequence[str], say: Callable[[st
     Raises:
         ConfigError: before the first trial, with the problems of all.
     """
-    overrides = with_source(overrides)
+    given, overrides = overrides, with_source(overrides)
     compose_trials("train", overrides)
     codes: list[int] = []
 
     def trial(composed: DictConfig) -> None:
         config = OmegaConf.to_object(composed)
         assert isinstance(config, TrainConfig)
-        chosen = HydraConfig.get().overrides.task
+        chosen = HydraConfig.get().overrides.task[len(overrides) - len(given) :]
         say(f"trial {len(codes) + 1}: {' '.join(chosen)}")
         try:
             run = train(config, command=["train", *chosen], plugins=plugins, say=say, own_process=True)

@@ -41,10 +41,10 @@ def write_hf_tokenizer(tokenizer: Tokenizer, folder: Path, *, max_length: int | 
         parts, special = _parts(tokenizer)
         content = _tokenizer_json(parts, special)
         ends = [token for token, i in special.items() if i == tokenizer.end_of_document_id]
-        settings = {"split_special_tokens": True, **({"eos_token": ends[0]} if ends else {})}
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | settings
-    if max_length is not None:
-        settings["model_max_length"] = max_length
+        settings = {"split_special_tokens": True, "clean_up_tokenization_spaces": False}
+        settings |= {"eos_token": ends[0]} if ends else {}
+    length = {} if max_length is None else {"model_max_length": max_length}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **settings, **length}
     try:
         for name, values in (("tokenizer.json", content), ("tokenizer_config.json", settings)):
             (folder / name).write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -70,9 +70,14 @@ def _from_json(content: dict[str, Any]) -> Any:
     except ImportError:
         raise MissingPackageError("tokenizers", "hf") from None
     try:
-        return tokenizers.Tokenizer.from_str(json.dumps(content))
-    except Exception as error:  # the library raises Exception itself, whatever is wrong
+        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(content))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises Exception itself, or Rust's panic, which is none
         raise DataError(f"not a tokenizer of Hugging Face: {error}") from None
+    if not tokenizer.get_vocab_size():
+        raise DataError("a tokenizer of Hugging Face without a token")
+    return tokenizer
 
 
 def _needs_conversion(path: Path) -> bool:
@@ -100,8 +105,10 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
 def _kept(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that matter here; tokens as plain strings."""
-    kept = {key: settings[key] for key in (*SPECIAL, *FLAGS) if settings.get(key) is not None}
-    return {key: value["content"] if isinstance(value, dict) else value for key, value in kept.items()}
+    tokens = {key: settings.get(key) for key in SPECIAL}
+    tokens = {key: token.get("content") if isinstance(token, dict) else token for key, token in tokens.items()}
+    flags = {key: settings[key] for key in FLAGS if settings.get(key) is not None}
+    return {key: token for key, token in tokens.items() if isinstance(token, str)} | flags
 
 
 def _end_named_by_the_model(folder: Path, backend: Any) -> str | None:

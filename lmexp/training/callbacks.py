@@ -10,7 +10,8 @@ from lmexp.checkpoints import FolderCheckpointIO
 from lmexp.config.callbacks import CallbacksConfig, CheckpointConfig, Mode, SamplesConfig
 from lmexp.config.model import Kind
 from lmexp.errors import DataError, Stopped, StorageError
-from lmexp.generation import Sampling, generate
+from lmexp.generation.sampling import Sampling
+from lmexp.generation.text import generate
 from lmexp.runs import RunFolder
 from lmexp.tasks.base import Task
 from lmexp.training.signals import StopSignals

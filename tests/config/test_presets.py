@@ -6,6 +6,7 @@ The agreed values are tests/golden/configs; after a change that is meant, write 
 """
 
 import dataclasses
+import json
 import os
 from itertools import zip_longest
 from pathlib import Path
@@ -33,12 +34,23 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "configs"
 pytestmark = pytest.mark.usefixtures("folder")
 
 
+NEEDS = dict.fromkeys(["data/text", *EXPERIMENTS], "data.path=text.txt") | {
+    "model/hf": "model.name_or_path=pretrained",
+    "tokenizer/hf": "tokenizer.name_or_path=pretrained",
+    "tokenizer/file": "tokenizer.path=pretrained/tokenizer.json",
+}
+"""The files that an option must be given."""
+
+
 def composed(*names: str) -> TrainConfig:
-    """Return the config in which files are chosen, with data where they ask for some."""
+    """Return the config in which files are chosen, with what they ask for: a text, a folder with a model."""
     Path("text.txt").write_text("text")
-    lines = [name.replace("/", "=") for name in names]
-    needs_path = any(name == "data/text" or name in EXPERIMENTS for name in names)
-    return compose("train", [*lines, *(["data.path=text.txt"] if needs_path else [])])
+    Path("pretrained").mkdir(exist_ok=True)
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 300}
+    Path("pretrained/config.json").write_text(json.dumps({"model_type": "gpt2"} | sizes))
+    for name in ("model.safetensors", "tokenizer.json"):
+        Path("pretrained", name).touch()
+    return compose("train", [*(name.replace("/", "=") for name in names), *(NEEDS[n] for n in names if n in NEEDS)])
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -14,6 +14,9 @@ class Calls:
 
     number = length = 0
 
+    def select(self, rows: Tensor) -> "Calls":
+        return self
+
 
 class Fixed(LanguageModel):
     """Says the tokens it is given, one after the other, whatever it reads."""
@@ -24,11 +27,11 @@ class Fixed(LanguageModel):
         self.head = Head(vocab_size, vocab_size)
         self.head.weight = torch.nn.Parameter(100 * torch.eye(vocab_size))
 
-    def forward(self, tokens_BT: Tensor, state: Calls, segments_BT: None = None) -> tuple[Tensor, Calls]:
+    def forward(self, tokens_BT: Tensor, state: Calls, segments_BT: Tensor | None = None) -> tuple[Tensor, Calls]:
         hidden_V = torch.nn.functional.one_hot(torch.tensor(self.says[state.number]), len(self.head.weight)).float()
         state.number += 1
         state.length += tokens_BT.shape[1]
-        return hidden_V.expand(1, tokens_BT.shape[1], -1), state
+        return hidden_V.expand(*tokens_BT.shape, -1), state
 
     def new_state(self, batch_size: int, max_length: int) -> Calls:
         return Calls()

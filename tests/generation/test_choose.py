@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from lmexp.errors import NumericsError
-from lmexp.generation import Sampling
-from lmexp.generation.sampling import choose
+from lmexp.generation.sampling import Sampling, choose
 
 LOGITS = torch.tensor([0.5, 0.1, 0.25, 0.15]).log()
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from lmexp.config.tokenizer import BPEConfig, BytesConfig, CharactersConfig, WordsConfig
-from lmexp.generation import Sampling, generate, write
+from lmexp.generation.sampling import Sampling
+from lmexp.generation.text import generate, write
 from lmexp.tokenization import Tokenizer, learn
 from lmexp.tokenization.bytes import Bytes
 from tests.generation.setups import Fixed

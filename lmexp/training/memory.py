@@ -1,0 +1,282 @@
+"""How much memory training takes: foretold from one step without data, and measured by the operating system.
+
+A step is simulated on tensors without content (torch's fake tensors), and every storage is counted from its birth to
+its end. So what is counted is what torch's allocator would hand out, to the byte; on a CPU the LSTM of oneDNN gets its
+workspace, and the fused loss its chunk of logits, which the simulation cannot see. Not counted: the scratch memory of
+other kernels, what torch.compile changes, and holes in the heap (`return_large_tensors`). A GPU is taken to do as a
+CPU does. Shapes: B rows, T tokens.
+"""
+
+import ctypes
+import resource
+import sys
+import weakref
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from lmexp.config.model import Kind
+from lmexp.config.schema import build
+from lmexp.config.train import TrainConfig
+from lmexp.models.heads import CHUNK_TOKENS
+from lmexp.models.state import LanguageModel
+
+aten = torch.ops.aten
+
+RUN_BYTES = 50 * 2**20
+"""What any run adds to a process that has imported everything: pages of torch's libraries, threads, the text, the
+trainer, checkpoints. Measured on runs of a model with next to no tensors: 51 to 57 MiB."""
+
+MAPPED_FROM_BYTES = 2**20
+HEAP_LIMIT_BYTES = 256 * 2**20
+LARGEST_IN_HEAP_BYTES = 32 * 2**20
+M_MMAP_THRESHOLD = -3
+
+
+@dataclass(frozen=True)
+class TensorMemory:
+    """Bytes of tensors at the peak of a step, and of the weights and the optimizer's state at any time."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    """All else: what the backward pass needs, and what a computation takes for a moment."""
+    in_heap: int
+    """Part of these that lies in tensors which malloc keeps in its heap."""
+
+    @property
+    def total(self) -> int:
+        """The bytes of all tensors at the peak."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def simulate(model: LanguageModel, config: TrainConfig) -> TensorMemory:
+    """Return the peak of one training step, and of an evaluation where its batches are larger.
+
+    The model is one without memory (on the meta device) and is good for nothing afterwards.
+
+    Raises:
+        RuntimeError: the model does what cannot be simulated, such as reading a number from a hidden state.
+    """
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake:
+        _leave_meta(model)
+        optimizer: Optimizer = build(config.optimizer, model=model)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    storages = Storages()
+    for tensor in (*model.parameters(), *model.buffers()):
+        storages.add(tensor)
+    weights = storages.live
+    with storages:
+        for parameter in trained:
+            parameter.grad = torch.empty_like(parameter)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        state = storages.live - weights
+        storages.forget_peak()
+        for parameter in trained:
+            parameter.register_post_accumulate_grad_hook(storages.count_gradient)
+        for _ in range(min(2, config.trainer.accumulate)):
+            with _precision(config):
+                loss = _loss(model.train(), config, config.data.batch_size)
+            loss.backward()
+            del loss
+        if config.trainer.gradient_clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(trained, config.trainer.gradient_clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        storages.gradients = 0
+        rows = config.data.evaluation_batch_size or 0
+        if rows > config.data.batch_size:
+            with torch.no_grad(), _precision(config):
+                _loss(model.eval(), config, rows)
+    rest = storages.peak - weights - state - storages.peak_gradients
+    return TensorMemory(weights, storages.peak_gradients, state, rest, storages.peak_in_heap)
+
+
+class Storages(TorchDispatchMode):
+    """Counts the bytes of all storages alive, and what they came to at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.in_heap = self.gradients = 0
+        self.peak = self.peak_in_heap = self.peak_gradients = 0
+        self._known = WeakIdKeyDictionary()
+        self._with_gradient: set[int] = set()
+
+    def add(self, tensor: Tensor) -> None:
+        """Count the storage of a tensor until it is freed."""
+        storage = tensor.untyped_storage()
+        if storage not in self._known:
+            size = storage.nbytes()
+            self._known[storage] = size
+            self._change(size)
+            weakref.finalize(storage, self._change, -size)
+
+    def forget_peak(self) -> None:
+        """Begin again with what is alive now."""
+        self.peak, self.peak_in_heap, self.peak_gradients = self.live, self.in_heap, self.gradients
+
+    def count_gradient(self, parameter: Tensor) -> None:
+        """Note that a parameter has its gradient now."""
+        if parameter.grad is not None and id(parameter) not in self._with_gradient:
+            self._with_gradient.add(id(parameter))
+            self.gradients += parameter.grad.nbytes
+
+    def _change(self, size: int) -> None:
+        self.live += size
+        if abs(size) <= LARGEST_IN_HEAP_BYTES:
+            self.in_heap += size
+        self._remember(0)
+
+    def _remember(self, for_a_moment: int) -> None:
+        if self.live + for_a_moment > self.peak:
+            self.peak, self.peak_in_heap = self.live + for_a_moment, self.in_heap
+            self.peak_gradients = self.gradients
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is aten.index.Tensor:
+            args = (args[0], _as_numbers(args[1]))
+        out = func(*args, **(kwargs or {}))
+        if func is aten.mkldnn_rnn_layer.default and args[15]:
+            out = (*out[:3], args[0].new_empty(lstm_workspace_bytes(args[0], args[10]), dtype=torch.uint8))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self.add(tensor)
+        self._remember(_scratch_bytes(func, args))
+        return out
+
+
+def _scratch_bytes(func: Any, args: Any) -> int:
+    """Return what a kernel takes beside its outputs, for those that take much."""
+    if func in (aten.mkldnn_rnn_layer.default, aten.mkldnn_rnn_layer_backward.default):
+        gates = 4 * args[0].shape[0] * args[0].shape[1] * args[1].shape[0]
+        copies = 1 if func is aten.mkldnn_rnn_layer.default else 2
+        return gates + copies * (args[1].nbytes + args[2].nbytes)
+    if "linear_cross_entropy_batch_chunked" in func.name():
+        return 4 * CHUNK_TOKENS * args[1].shape[0]
+    return 0
+
+
+def lstm_workspace_bytes(x: Tensor, hidden_size: int) -> int:
+    """Return what oneDNN keeps of a layer's forward pass for the backward one: gates, states and their gradients.
+
+    Found by measuring; a test compares it with torch. Shape: (T, B, C).
+    """
+    steps, rows, input_size = x.shape
+    wide, narrow = _padded(max(input_size, hidden_size)), _padded(hidden_size)
+    return 4 * (steps + 1) * rows * (6 * wide + 2 * narrow + 7 * hidden_size)
+
+
+def _padded(width: int) -> int:
+    """Return the distance of oneDNN's rows: whole cache lines, but no multiple of 1024 bytes."""
+    lines = -(-width // 16) * 16
+    return lines + 16 if lines % 256 == 0 else lines
+
+
+def _as_numbers(indices: list[Tensor | None]) -> list[Tensor | None]:
+    """Return indices with masks turned into positions: how many there are is known for tensors with content."""
+    numbers: list[Tensor | None] = []
+    for index in indices:
+        numbers += index.nonzero().unbind(1) if index is not None and index.dtype is torch.bool else [index]
+    return numbers
+
+
+def _loss(model: LanguageModel, config: TrainConfig, rows: int) -> Tensor:
+    """Return the loss of a batch; its tokens are real, for they say which path a model takes."""
+    length, vocabulary = config.data.context_length, model.head.weight.shape[0]
+    tokens_BT = (torch.arange(rows * length) % vocabulary).view(rows, length)
+    targets_BT = tokens_BT.flip(1)
+    if config.model.kind is Kind.encoder_decoder:
+        hidden_BTC, _ = model(tokens_BT, model.encode(tokens_BT))
+    else:
+        segments_BT = torch.ones_like(tokens_BT) if config.data.segments else None
+        hidden_BTC, _ = model(tokens_BT, None, segments_BT)
+    share = getattr(config.task, "masked_fraction", None)
+    if share is not None:
+        is_target_BT = torch.arange(rows * length).view(rows, length) % 100 < share * 100
+        hidden_BTC, targets_BT = hidden_BTC[is_target_BT], targets_BT[is_target_BT]
+    if not torch.is_grad_enabled():
+        return model.head.nll(hidden_BTC, targets_BT).sum()
+    loss = model.head.nll_sum(hidden_BTC, targets_BT) / targets_BT.numel()
+    return loss if model.penalty is None else loss + model.penalty
+
+
+def _precision(config: TrainConfig) -> Any:
+    return torch.autocast("cpu", torch.bfloat16) if config.trainer.precision == "bf16-mixed" else nullcontext()
+
+
+def _leave_meta(model: nn.Module) -> None:
+    """Put fake tensors of the CPU in the place of those of the meta device; tied weights stay tied."""
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        for named in (module._parameters, module._buffers):
+            for name, tensor in named.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in made:
+                    empty: Any = torch.empty_like(tensor, device="cpu")
+                    is_weight = isinstance(tensor, nn.Parameter)
+                    made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_weight else empty
+                named[name] = made[id(tensor)]
+
+
+# -- what the operating system says -----------------------------------------------------------------------------------
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process has now."""
+    return _status("VmRSS") or _max_resident_bytes()
+
+
+def forget_peak() -> None:
+    """Begin to measure the peak anew, where that can be done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the most memory there was: of tensors on a GPU, of the whole process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _status("VmHWM") or _max_resident_bytes()
+
+
+def _status(key: str) -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
+
+
+def _max_resident_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def return_large_tensors(tensors: TensorMemory) -> None:
+    """Have malloc give large tensors back to the system when they are freed, in runs whose heap would be large.
+
+    The C library keeps blocks of up to 32 MiB in its heap, and to place one on a cache line it asks for a little more
+    than the hole has that the same tensor left a step before (glibc before 2.38). Measured with 2 GB of activations:
+    4.0 GB after four steps, 2.4 GB like this, for 4 % of the time. Small runs and LSTMs, which have few and very large
+    tensors, are left as they are.
+    """
+    if tensors.in_heap > HEAP_LIMIT_BYTES and sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
