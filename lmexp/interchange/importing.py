@@ -40,6 +40,8 @@ from lmexp.tokenization import Tokenizer, learn, load
 
 CONTEXT_LENGTH = 256
 """Tokens in a row when the run is evaluated or fine-tuned and nothing else is asked for."""
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+"""Files that transformers makes a tokenizer of."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,10 @@ def import_run(
 
 
 def _read(path: Path) -> Import:
-    if path.suffix == ".gguf":
+    if path.suffix == ".gguf" and path.is_file():
         return _read_gguf(path)
     if not path.is_dir():
-        what = "is no folder" if path.exists() else "there is no such folder"
+        what = "is no folder" if path.exists() else "nothing is there"
         raise DataError(f"{what}; give a folder with config.json and safetensors, or a .gguf file")
     return _read_ours(path) if (path / document.NAME).is_file() else _read_published(path)
 
@@ -110,6 +112,8 @@ def _read(path: Path) -> Import:
 def _read_published(folder: Path) -> Import:
     family, config = read_config(read_json(folder / CONFIG))
     weight_files(folder)  # no weights is said before the tokenizer
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise DataError(f"{folder} has no tokenizer.json")
     tokenizer = learn(HFTokenizerConfig(name_or_path=str(folder.resolve())), ())
     weights = from_published(family, config, read_tensors(folder))
     files = [path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".jinja", ".model", ".txt")]

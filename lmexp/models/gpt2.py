@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lmexp.config.model import GELU, GPT2Config
 from lmexp.models.heads import Head
-from lmexp.models.layers import attend, place
+from lmexp.models.layers import attend, drop, place
 from lmexp.models.state import KeyValueCache, LanguageModel, matrix_flops
 
 
@@ -37,7 +37,7 @@ class GPT2(LanguageModel):
     ) -> tuple[Tensor, KeyValueCache | None]:
         positions, mask = place(tokens_BT, state, segments_BT)
         x_BTC = self.embedding(tokens_BT) + self.position_embedding(positions)
-        x_BTC = F.dropout(x_BTC, self.config.dropout, self.training)
+        x_BTC = drop(x_BTC, self.config.dropout, self.training)
         for block in self.blocks:
             x_BTC = block(x_BTC, state, mask)
         return self.norm(x_BTC), state
@@ -79,8 +79,8 @@ class Block(nn.Module):
 
     def forward(self, x_BTC: Tensor, state: KeyValueCache | None, mask: Tensor | None) -> Tensor:
         attended = self.attention(self.attention_norm(x_BTC), state, mask)
-        x_BTC = x_BTC + F.dropout(attended, self.dropout, self.training)
-        return x_BTC + F.dropout(self.mlp(self.mlp_norm(x_BTC)), self.dropout, self.training)
+        x_BTC = x_BTC + drop(attended, self.dropout, self.training)
+        return x_BTC + drop(self.mlp(self.mlp_norm(x_BTC)), self.dropout, self.training)
 
 
 class Attention(nn.Module):

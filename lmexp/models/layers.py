@@ -106,17 +106,22 @@ def attend(
     new, seen = q_BHTD.shape[2], k_BHTD.shape[2]
     is_causal = causal and mask is None and new > 1
     if is_causal and new != seen:  # torch's own rule would line up the first token with the first
-        mask = torch.ones(new, seen, dtype=torch.bool, device=q_BHTD.device).tril(seen - new)
+        mask, is_causal = torch.ones(new, seen, dtype=torch.bool, device=q_BHTD.device).tril(seen - new), False
     attended_BHTD = F.scaled_dot_product_attention(
         q_BHTD,
         k_BHTD,
         v_BHTD,
         attn_mask=mask,
         dropout_p=dropout,
-        is_causal=is_causal and new == seen,
+        is_causal=is_causal,
         enable_gqa=q_BHTD.shape[1] != k_BHTD.shape[1],
     )
     return attended_BHTD.transpose(1, 2).flatten(-2)
+
+
+def drop(x_BTC: Tensor, share: float, is_training: bool) -> Tensor:
+    """Return the activations, with this share dropped in training; else without even a call of torch."""
+    return F.dropout(x_BTC, share) if share and is_training else x_BTC
 
 
 class Rotary(nn.Module):

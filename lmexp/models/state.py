@@ -122,6 +122,7 @@ class KeyValueCache:
         self.values = values
         self.length = length
         self.starts_B = starts_B
+        self._layers, self._room = keys.shape[0], keys.shape[3]  # a step of generation is short: look them up once
 
     @classmethod
     def empty(cls, like: Tensor, *, layers: int, rows: int, heads: int, length: int, size: int) -> "KeyValueCache":
@@ -140,14 +141,14 @@ class KeyValueCache:
         Raises:
             ValueError: there is no room for them.
         """
-        new, room = keys_BHTD.shape[2], self.keys.shape[3]
+        new = keys_BHTD.shape[2]
         end = self.length + new
-        if end > room:
-            raise ValueError(f"a state for {room} tokens cannot hold {end}")
+        if end > self._room:
+            raise ValueError(f"a state for {self._room} tokens cannot hold {end}")
         keys, values = self.keys[layer], self.values[layer]
         keys.narrow(2, self.length, new).copy_(keys_BHTD)
         values.narrow(2, self.length, new).copy_(values_BHTD)
-        if layer == len(self.keys) - 1:
+        if layer + 1 == self._layers:
             self.length = end
         return keys.narrow(2, 0, end), values.narrow(2, 0, end)
 

@@ -8,11 +8,10 @@ Shapes: B rows, T tokens, C hidden size, H query heads, G key-value heads, D hea
 import math
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmexp.config.model import Kind, TransformerConfig
 from lmexp.models.heads import Head
-from lmexp.models.layers import Rotary, SwiGLU, attend, place, rotate
+from lmexp.models.layers import Rotary, SwiGLU, attend, drop, place, rotate
 from lmexp.models.state import KeyValueCache, LanguageModel, matrix_flops
 
 
@@ -42,7 +41,7 @@ class Transformer(LanguageModel):
         start = state.length if state is not None else 0
         _, mask = place(tokens_BT, state, segments_BT)  # rotary positions say how far apart two tokens are, so any do
         cos, sin = (table[start:] for table in self.rotary.tables(start + tokens_BT.shape[1], tokens_BT.device))
-        x_BTC = F.dropout(self.embedding(tokens_BT), self.config.dropout, self.training)
+        x_BTC = drop(self.embedding(tokens_BT), self.config.dropout, self.training)
         for block in self.blocks:
             x_BTC = block(x_BTC, cos, sin, state, mask)
         return self.norm(x_BTC), state
@@ -85,8 +84,8 @@ class Block(nn.Module):
         self, x_BTC: Tensor, cos: Tensor, sin: Tensor, state: KeyValueCache | None, mask: Tensor | None
     ) -> Tensor:
         attended = self.attention(self.attention_norm(x_BTC), cos, sin, state, mask)
-        x_BTC = x_BTC + F.dropout(attended, self.dropout, self.training)
-        return x_BTC + F.dropout(self.mlp(self.mlp_norm(x_BTC)), self.dropout, self.training)
+        x_BTC = x_BTC + drop(attended, self.dropout, self.training)
+        return x_BTC + drop(self.mlp(self.mlp_norm(x_BTC)), self.dropout, self.training)
 
 
 class Attention(nn.Module):

@@ -80,20 +80,20 @@ def simulate(model: LanguageModel, config: TrainConfig) -> TensorMemory:
     with storages:
         for parameter in trained:
             parameter.grad = torch.empty_like(parameter)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        state = storages.live - weights
-        storages.forget_peak()
-        for parameter in trained:
-            parameter.register_post_accumulate_grad_hook(storages.count_gradient)
-        for _ in range(min(2, config.trainer.accumulate)):
-            with _precision(config):
-                loss = _loss(model.train(), config, config.data.batch_size)
-            loss.backward()
-            del loss
+            storages.count_gradient(parameter)
         if config.trainer.gradient_clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(trained, config.trainer.gradient_clip_norm)
         optimizer.step()
+        state = storages.live - weights - storages.gradients
+        if config.trainer.accumulate == 1:
+            optimizer.zero_grad(set_to_none=True)
+            storages.gradients = 0
+            for parameter in trained:
+                parameter.register_post_accumulate_grad_hook(storages.count_gradient)
+        with _precision(config):
+            loss = _loss(model.train(), config, config.data.batch_size)
+        loss.backward()
+        del loss
         optimizer.zero_grad(set_to_none=True)
         storages.gradients = 0
         rows = config.data.evaluation_batch_size or 0
@@ -112,7 +112,6 @@ class Storages(TorchDispatchMode):
         self.live = self.in_heap = self.gradients = 0
         self.peak = self.peak_in_heap = self.peak_gradients = 0
         self._known = WeakIdKeyDictionary()
-        self._with_gradient: set[int] = set()
 
     def add(self, tensor: Tensor) -> None:
         """Count the storage of a tensor until it is freed."""
@@ -123,14 +122,9 @@ class Storages(TorchDispatchMode):
             self._change(size)
             weakref.finalize(storage, self._change, -size)
 
-    def forget_peak(self) -> None:
-        """Begin again with what is alive now."""
-        self.peak, self.peak_in_heap, self.peak_gradients = self.live, self.in_heap, self.gradients
-
     def count_gradient(self, parameter: Tensor) -> None:
         """Note that a parameter has its gradient now."""
-        if parameter.grad is not None and id(parameter) not in self._with_gradient:
-            self._with_gradient.add(id(parameter))
+        if parameter.grad is not None:
             self.gradients += parameter.grad.nbytes
 
     def _change(self, size: int) -> None:

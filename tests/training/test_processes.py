@@ -94,9 +94,9 @@ def test_a_run_told_to_stop_saves_says_so_and_goes_on(number: int, code: int, tm
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", ["lstm contiguous", "transformer", "encoder, masked"])
+@pytest.mark.parametrize("kind", ["lstm contiguous", "transformer", "transformer with adapters", "encoder, masked"])
 def test_two_ranks_see_what_one_rank_sees(kind: str, tmp_path: Path, text_file: Path) -> None:
-    overrides = [f"data.path={text_file}", *KINDS[kind], "model.dropout=0"]
+    overrides = [f"data.path={text_file}", *KINDS[kind], "model.dropout=0", "model.lora.dropout=0"]
     one = train(tmp_path / "one", *overrides)
     two = train(tmp_path / "two", *overrides, "trainer=ddp_cpu")
     assert two.record["world_size"] == 2

@@ -1,0 +1,214 @@
+"""What a run will cost, known before it is trained: parameters, floating-point operations, memory, disk.
+
+The model is built without memory (on the meta device), so parameters are exact. Memory is simulated (`memory.py`).
+Time is not foretold: it depends on the machine, and a run shows it after its first steps.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lmexp.config.schema import built_class
+from lmexp.config.tokenizer import BytesConfig, SentencePieceConfig, TokenizerConfig
+from lmexp.config.train import TrainConfig
+from lmexp.config.trainer import Accelerator, count_gpus
+from lmexp.data.corpus import Corpus, prepare
+from lmexp.models.adapters import build_model, num_trainable
+from lmexp.models.state import LanguageModel
+from lmexp.runs import RunFolder
+from lmexp.runs.folder import in_bytes
+from lmexp.tasks.base import steps_per_stretch
+from lmexp.tokenization import Tokenizer
+from lmexp.tokenization.bytes import Bytes
+from lmexp.training.loop import count_steps
+from lmexp.training.memory import RUN_BYTES, TensorMemory, resident_bytes, simulate
+
+BYTES_OF_ID = 8
+
+
+class KnownVocabulary(Tokenizer):
+    """A tokenizer that is not learned yet, of which the size is known."""
+
+    end_of_document_id = None
+
+    def __init__(self, config: TokenizerConfig, *, vocab_size: int) -> None:
+        super().__init__(config, learned=None)
+        self.vocab_size = vocab_size
+
+    learn = encode = decode = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the peak, part by part; on a GPU those of tensors there, on a CPU those of the whole process."""
+
+    weights: int
+    gradients: int
+    optimizer_state: int
+    activations: int
+    """What the backward pass needs, and what a computation takes for a moment."""
+    batches: int
+    process: int
+
+    @property
+    def total(self) -> int:
+        """The bytes of all parts."""
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a run takes."""
+
+    parameters: int
+    trainable: int
+    embedding: int
+    parts: dict[str, int]
+    flops_per_token: float
+    tokens_per_step: int
+    steps: int
+    checkpoint_bytes: int
+    memory: Memory | None
+    tensors: TensorMemory | None
+
+
+def count(config: TrainConfig, corpus: Corpus | None = None, architecture: Path | None = None) -> Costs:
+    """Return the costs of a run on this machine; the text is prepared only where it must be looked at.
+
+    `architecture` is the file that says what a pretrained model is made of, where a checkpoint brings its weights.
+
+    Raises:
+        LmexpError: the model cannot be built, or the text cannot be prepared.
+    """
+    vocabulary = _vocabulary(config.tokenizer)
+    if corpus is None and (vocabulary is None or config.trainer.max_epochs is not None):
+        corpus = prepare(config.data, config.tokenizer)
+    if architecture is None and config.init_from is not None:
+        architecture = RunFolder(Path(config.init_from)).architecture
+    tokenizer = corpus.tokenizer if corpus is not None else vocabulary
+    assert tokenizer is not None
+    with torch.device("meta"):
+        model = build_model(config, tokenizer, architecture)
+    counted = _count_parameters(model)
+    weights = sum(tensor.nbytes for tensor in {id(t): t for t in model.state_dict(keep_vars=True).values()}.values())
+    task, length = built_class(config.task), config.data.context_length
+    flops = task.count_flops(config.task, model, length)
+    tokens = config.data.batch_size * length * config.trainer.accumulate
+    tensors = _simulated(model, config)
+    return Costs(
+        **counted,
+        flops_per_token=flops,
+        tokens_per_step=tokens,
+        steps=config.trainer.max_steps if corpus is None else count_steps(config, corpus),
+        checkpoint_bytes=weights * (1 if config.callbacks.ema_decay is None else 2) + (tensors.optimizer if tensors else 0),
+        memory=None if tensors is None else _memory(config, tensors),
+        tensors=tensors,
+    )
+
+
+def as_dict(costs: Costs) -> dict[str, Any]:
+    """Return the costs as JSON has them."""
+    memory = costs.memory
+    return {
+        "parameters": {
+            "total": costs.parameters,
+            "trainable": costs.trainable,
+            "embedding": costs.embedding,
+            "parts": costs.parts,
+        },
+        "flops": {
+            "per_token": costs.flops_per_token,
+            "per_step": costs.flops_per_token * costs.tokens_per_step,
+            "run": costs.flops_per_token * costs.tokens_per_step * costs.steps,
+        },
+        "tokens": {"per_step": costs.tokens_per_step, "run": costs.tokens_per_step * costs.steps},
+        "steps": costs.steps,
+        "memory_bytes": None if memory is None else {"peak": memory.total, **asdict(memory)},
+        "checkpoint_bytes": costs.checkpoint_bytes,
+    }
+
+
+def as_text(costs: Costs) -> str:
+    """Return the costs as lines for people."""
+    rows = list(_rows(costs))
+    width, number = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return "\n".join(f"{name:<{width}}  {value:>{number}}  {note}".rstrip() for name, value, note in rows)
+
+
+def _rows(costs: Costs) -> Iterator[tuple[str, str, str]]:
+    """Yield (what, how much, note)."""
+    frozen = costs.parameters - costs.trainable
+    trained = f"{costs.trainable:,} of them trained" if frozen else "all of them trained"
+    yield "parameters", f"{costs.parameters:,}", trained
+    for name, size in costs.parts.items():
+        yield f"  {name}", f"{size:,}", f"{size / costs.parameters:.1%}"
+    yield "embedding tables", f"{costs.embedding:,}", f"{costs.embedding / costs.parameters:.1%} of the parameters"
+    tokens = costs.tokens_per_step
+    yield "tokens", f"{tokens:,}", f"a step; {tokens * costs.steps:,} in {costs.steps:,} steps"
+    flops = costs.flops_per_token
+    yield "operations", f"{flops:.3g}", f"a token; {flops * tokens:.3g} a step, {flops * tokens * costs.steps:.3g} in all"
+    if costs.memory is None:
+        yield "memory", "?", "this model does what cannot be simulated"
+    else:
+        yield "memory", in_bytes(costs.memory.total), "at the peak"
+        for name, size in asdict(costs.memory).items():
+            if size:
+                yield f"  {name.replace('_', ' ')}", in_bytes(size), NOTES.get(name, "")
+    yield "checkpoint", in_bytes(costs.checkpoint_bytes), "on disk, each"
+
+
+NOTES = {
+    "activations": "and what is computed with them for a moment",
+    "process": "Python, torch and what they load",
+}
+
+
+def _vocabulary(config: TokenizerConfig) -> Tokenizer | None:
+    """Return what stands for a tokenizer whose size is known before it sees the text, else None."""
+    if isinstance(config, SentencePieceConfig):
+        return KnownVocabulary(config, vocab_size=config.vocab_size)
+    return KnownVocabulary(config, vocab_size=Bytes.vocab_size) if isinstance(config, BytesConfig) else None
+
+
+def _count_parameters(model: LanguageModel) -> dict[str, Any]:
+    lookups = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding)}
+    seen: set[int] = set()
+    parts: dict[str, int] = {}
+    for name, parameter in model.named_parameters():  # tied ones come once
+        part = name.partition(".")[0]
+        parts[part] = parts.get(part, 0) + parameter.numel()
+        seen.add(id(parameter))
+    return {
+        "parameters": model.num_parameters(),
+        "trainable": num_trainable(model),
+        "embedding": sum(lookups.values()),
+        "parts": parts,
+    }
+
+
+def _simulated(model: LanguageModel, config: TrainConfig) -> TensorMemory | None:
+    """Return the simulated memory of tensors, None where a model of others does what cannot be simulated."""
+    try:
+        return simulate(model, config)
+    except (RuntimeError, NotImplementedError):
+        return None
+
+
+def _memory(config: TrainConfig, tensors: TensorMemory) -> Memory:
+    devices = config.trainer.devices or count_gpus()
+    tokens = config.data.batch_size // devices * config.data.context_length
+    ids = (2 if config.data.segments else 1) * BYTES_OF_ID
+    on_gpu = config.trainer.accelerator is Accelerator.gpu
+    ahead = 1 if on_gpu else 2  # one stretch of steps is read while the one before it is trained on
+    return Memory(
+        weights=tensors.weights * (1 if config.callbacks.ema_decay is None else 2),
+        gradients=tensors.gradients + (tensors.weights if devices > 1 else 0),  # DDP's buckets
+        optimizer_state=tensors.optimizer,
+        activations=tensors.activations,
+        batches=ahead * steps_per_stretch(config) * config.trainer.accumulate * tokens * ids,
+        process=0 if on_gpu else resident_bytes() + RUN_BYTES,
+    )
