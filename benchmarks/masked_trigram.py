@@ -80,6 +80,7 @@ class BothNeighbours:
         )
         self.triples, self.triple_counts = np.unique(pair_T * vocab_size + token_T, return_counts=True)
         self.weights = np.full((len(BUCKETS) + 1, len(COMPONENTS)), 1 / len(COMPONENTS))
+        self.weights[0] = [0.0] + [1 / (len(COMPONENTS) - 1)] * (len(COMPONENTS) - 1)  # a pair that was never seen
 
     def components(self, left_N: Ids, token_N: Ids, right_N: Ids) -> tuple[Floats, Ids]:
         """Return (what each component gives the token, the bucket of its neighbours).

@@ -175,7 +175,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a name such as step-000250.")] = "last",
 ) -> None:
-    """Measure a run over the whole val and test splits of its data, or of other data."""
+    """Measure a run over whole splits of its own data or other."""
     with _errors():
         from lmexp.config.evaluate import compose_evaluation
         from lmexp.runs import find_run
@@ -197,7 +197,7 @@ def export(
     ] = "hf",
     checkpoint: Annotated[str, typer.Option(help="last, best, or a name such as step-000250.")] = "last",
 ) -> None:
-    """Write the model of a run for others: weights, config, tokenizer and a model card."""
+    """Write the model of a run as a folder for others."""
     with _errors():
         from lmexp.runs import find_run
 
@@ -214,7 +214,7 @@ def import_(
     project: Annotated[str, typer.Option(help="Folder of runs below outputs/.")] = "lmexp",
     output_dir: Annotated[str, typer.Option(help="Folder of all projects.")] = "outputs",
 ) -> None:
-    """Make a run of a model from elsewhere, to generate from, evaluate and fine-tune."""
+    """Make a run of a model from elsewhere."""
     with _errors():
         from lmexp.interchange.importing import import_run
 
@@ -244,17 +244,39 @@ def runs(
             print(f"no runs below {outputs}/ yet: lmexp train")
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def explain(
     key: Annotated[
-        str | None, typer.Argument(help="A key such as model.hidden_size, a group, or group=option.")
+        list[str] | None,
+        typer.Argument(help="A key such as model.hidden_size, a group, or group=option; with --cost what train takes."),
     ] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Parameters, memory and operations of a run, before it is trained.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --cost: one JSON object.")] = False,
+    plugin: Annotated[list[str] | None, typer.Option("--plugin", help="A .py file or module with own options.")] = None,
 ) -> None:
-    """Say what a key means, what it may be, and where it is defined."""
+    """Say what a key means, or what a run costs."""
+    keys = key or []
     with _errors():
-        from lmexp.config.explain import explain as explain_key
+        from lmexp.config.plugins import load_plugins
 
-        print(explain_key(key))
+        load_plugins(plugin or [])
+        unknown = [text for text in keys if text.startswith("-")]
+        if unknown:
+            raise ConfigError(f"unknown option {' '.join(unknown)}; see lmexp explain --help")
+        if not cost:
+            if as_json or len(keys) > 1:
+                raise ConfigError("lmexp explain takes one key; lmexp explain --cost [--json] takes what train takes")
+            from lmexp.config.explain import explain as explain_key
+
+            print(explain_key(keys[0] if keys else None))
+            return
+        config = _compose(keys)
+        from lmexp.training.costs import as_dict, as_text, count
+
+        costs = count(config)
+        print(json.dumps(as_dict(costs), indent=1) if as_json else as_text(costs))
 
 
 def _compose(overrides: list[str]) -> "TrainConfig":

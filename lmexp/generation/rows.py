@@ -33,6 +33,7 @@ class Rows:
         if state is not None and model.max_length is not None:
             self.max_tokens = min(max_tokens, model.max_length + 1 - max(map(len, ids)))
         self._state, self._is_given = state, state is not None
+        self._read_one = model.stepper() or model.forward
         self._columns = self._room = 0  # tokens in the state, padding included, and how many fit
         self._unread_B1: Tensor | None = None
         self._starts = [0] * len(ids)
@@ -48,7 +49,7 @@ class Rows:
         if self._unread_B1 is None or (self._columns == self._room and not self._is_given):
             hidden_BTC, self._state = self._read_windows()
         else:
-            hidden_BTC, self._state = self.model.forward(self._unread_B1, self._state)
+            hidden_BTC, self._state = self._read_one(self._unread_B1, self._state)
             self._columns += 1
         return self.model.head.logits(hidden_BTC[:, -1]).float().cpu().numpy()
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lmexp.config.model import GELU, GPT2Config
 from lmexp.models.heads import Head
 from lmexp.models.layers import attend, drop, place
-from lmexp.models.state import KeyValueCache, LanguageModel, matrix_flops
+from lmexp.models.state import KeyValueCache, LanguageModel, Step, is_plain, matrix_flops, weights_of
 
 
 class GPT2(LanguageModel):
@@ -41,6 +41,32 @@ class GPT2(LanguageModel):
         for block in self.blocks:
             x_BTC = block(x_BTC, state, mask)
         return self.norm(x_BTC), state
+
+    def stepper(self) -> Step | None:
+        if not is_plain(
+            self, {GPT2, Block, Attention, MLP, Head, nn.ModuleList, nn.Linear, nn.LayerNorm, nn.Embedding}
+        ):
+            return None
+        heads, shape, epsilon = 3 * self.config.num_heads, (self.config.hidden_size,), self.norm.eps
+        size, approximate = shape[0] * 3 // heads, self.blocks[0].mlp.approximate
+        (table, _), (position_table, _), last_norm = weights_of(self.embedding, self.position_embedding, self.norm)
+        layers = [
+            weights_of(b.attention_norm, b.attention.qkv, b.attention.output, b.mlp_norm, b.mlp.up, b.mlp.down)
+            for b in self.blocks
+        ]
+
+        def step(tokens_B1: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+            positions, mask = place(tokens_B1, state, None)
+            x_B1C = F.embedding(tokens_B1, table) + F.embedding(positions, position_table)
+            for layer, (norm, qkv, output, mlp_norm, up, down) in enumerate(layers):
+                normed = F.linear(F.layer_norm(x_B1C, shape, *norm, epsilon), *qkv)
+                q, k, v = normed.view(-1, 1, heads, size).transpose(1, 2).chunk(3, dim=1)
+                x_B1C = x_B1C + F.linear(attend(q, k, v, cache=state, layer=layer, mask=mask), *output)
+                inside = F.linear(F.layer_norm(x_B1C, shape, *mlp_norm, epsilon), *up)
+                x_B1C = x_B1C + F.linear(F.gelu(inside, approximate=approximate), *down)
+            return F.layer_norm(x_B1C, shape, *last_norm, epsilon), state
+
+        return step
 
     def new_state(self, batch_size: int, max_length: int) -> KeyValueCache:
         return KeyValueCache.empty(

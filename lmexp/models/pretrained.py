@@ -15,7 +15,7 @@ from lmexp.config.model import Kind
 from lmexp.config.pretrained import Head as HeadName
 from lmexp.config.pretrained import HFConfig
 from lmexp.errors import ConfigError, DataError, Problem
-from lmexp.models.layers import causal_mask, document_mask, positions_in_segments, real_tokens_first
+from lmexp.models.layers import document_mask, place, positions_in_segments, real_tokens_first
 from lmexp.models.pretrained_files import from_architecture, from_files
 from lmexp.models.pretrained_head import Labels, WholeHead, embedding_head, take_out
 from lmexp.models.pretrained_state import PretrainedState
@@ -64,7 +64,9 @@ class Pretrained(LanguageModel):
         if self.config.kind is Kind.classifier:
             raise ValueError("a classifier gives no hidden states; call classify")
         inputs = {} if state is None else {"past_key_values": state.cache}
-        inputs |= self._documents(tokens_BT, state, segments_BT)
+        positions, mask = place(tokens_BT, state, segments_BT)
+        if mask is not None:
+            inputs |= self._apart(positions, mask)
         if state is not None:
             state.read(tokens_BT.shape[1])
         output = self.base(input_ids=tokens_BT, use_cache=state is not None, **inputs)
@@ -135,26 +137,6 @@ class Pretrained(LanguageModel):
             past_key_values=state.cache if is_cached else None,
             use_cache=is_cached,
         ).last_hidden_state
-
-    def _documents(
-        self, tokens_BT: Tensor, state: PretrainedState | None, segments_BT: Tensor | None
-    ) -> dict[str, Tensor]:
-        """Return positions and mask of documents that are kept apart, {} where each row is one document."""
-        seen, length = (0 if state is None else state.length), tokens_BT.shape[1]
-        if segments_BT is not None:
-            if seen:
-                raise ValueError("segments and a state that has read tokens: a cache does not know its documents")
-            positions_BT, mask = positions_in_segments(segments_BT), causal_mask(segments_BT)
-            if state is not None:
-                state.begins_B = length - 1 - positions_BT[:, -1]
-        elif state is not None and state.begins_B is not None:
-            index_T = torch.arange(seen, seen + length, device=tokens_BT.device)
-            earlier_S = torch.arange(seen + length, device=tokens_BT.device)
-            positions_BT = index_T - state.begins_B[:, None]
-            mask = (earlier_S <= index_T[:, None]) & (earlier_S >= state.begins_B[:, None, None, None])
-        else:
-            return {}
-        return self._apart(positions_BT, mask)
 
     def _apart(self, positions_BT: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Return positions and mask as the model takes them.

@@ -17,7 +17,7 @@ class PretrainedState:
         from transformers import DynamicCache, EncoderDecoderCache
 
         self.length, self.max_length = 0, max_length
-        self.begins_B: Tensor | None = None  # where the document begins that each row goes on with, if not at 0
+        self.starts_B: Tensor | None = None  # where the document begins that each row goes on with, if not at 0
         self.source_BSC: Tensor | None = None
         self.source_mask_BS: Tensor | None = None
         self.cache: Any = DynamicCache() if has_source else DynamicCache(config=hf_config)
@@ -43,7 +43,7 @@ class PretrainedState:
     def _changed(self, change: Callable[[Tensor], Tensor]) -> "PretrainedState":
         twin = copy.copy(self)
         twin.cache = _changed_cache(self.cache, change)
-        for name in ("begins_B", "source_BSC", "source_mask_BS"):
+        for name in ("starts_B", "source_BSC", "source_mask_BS"):
             tensor = getattr(self, name)
             setattr(twin, name, None if tensor is None else change(tensor))
         return twin

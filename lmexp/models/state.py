@@ -3,7 +3,8 @@
 Shapes: B rows, T tokens, C hidden size, V vocabulary, L layers, H heads, D head size.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,14 @@ class LanguageModel(nn.Module):
         """Return an empty state on the model's device."""
         raise NotImplementedError
 
+    def stepper(self) -> "Step | None":
+        """Return what reads one token a row as `forward` does in inference, but sooner; None where nothing does.
+
+        The calls of modules take as long as their arithmetic when a batch is small, so a model may go on with its
+        weights alone. They must stay as they are while it is used.
+        """
+        return None
+
     def flops_per_token(self, context_length: int) -> float:
         """Return the floating-point operations of one training step (forward and backward) for each token.
 
@@ -78,6 +87,22 @@ class SourceModel(LanguageModel):
 
 
 NEEDS_SOURCE = "an encoder-decoder reads a source first: state = model.encode(source), then model(tokens, state)"
+
+
+Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
+"""Takes tokens_B1 and a state that has read tokens; returns hidden_B1C and the state."""
+
+
+def is_plain(model: nn.Module, known: set[type[nn.Module]]) -> bool:
+    """Return whether a model is of known modules only: no adapter and no hook changes what they do."""
+    modules = list(model.modules())
+    has_hooks = any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+    return {type(module) for module in modules} <= known and not has_hooks
+
+
+def weights_of(*modules: nn.Module) -> list[tuple[Tensor, Tensor | None]]:
+    """Return the weight and the bias of each module."""
+    return [(module.get_parameter("weight"), module._parameters.get("bias")) for module in modules]
 
 
 def matrix_flops(model: LanguageModel) -> float:

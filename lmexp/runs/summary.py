@@ -19,6 +19,8 @@ def summary(run: RunFolder) -> str:
         ("speed", _with_unit(metrics.get("train/tokens_per_second"), ",.0f", "tokens/s")),
         ("trained", _trained(record)),
         ("parameters", _with_unit(record.get("parameters"), ",", "")),
+        ("operations", _with_unit(record.get("flops"), ".3g", "in all")),
+        ("memory", _memory(record)),
         ("folder", str(run.path)),
     ]
     width = max(len(name) for name, _ in rows)
@@ -62,6 +64,27 @@ def _trained(record: dict[str, Any]) -> str:
     if not tokens or not seconds:
         return ""
     return f"{tokens:,} tokens in {record['step']:,} steps, {seconds:,.0f} seconds"
+
+
+def _memory(record: dict[str, Any]) -> str:
+    measured, predicted = record.get("peak_memory_bytes"), record.get("predicted_memory_bytes")
+    if not measured:
+        return ""
+    return f"{in_bytes(measured)} at the peak" + (f", {in_bytes(predicted)} predicted" if predicted else "")
+
+
+def in_bytes(number: int) -> str:
+    """Return a number of bytes for people, three digits of it.
+
+    Example:
+        >>> in_bytes(1_574_912)
+        '1.57 MB'
+    """
+    for power, unit in ((9, "GB"), (6, "MB"), (3, "kB")):
+        if number >= 0.9995 * 10**power:
+            value = number / 10**power
+            return f"{value:.{max(0, 3 - len(str(round(value))))}f} {unit}"
+    return f"{number} bytes"
 
 
 def _with_unit(value: Any, form: str, unit: str) -> str:

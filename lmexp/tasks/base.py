@@ -48,7 +48,7 @@ class Task(LightningModule):
         self.max_steps, self.accumulate = max_steps, train_config.trainer.accumulate
         self.steps_per_stretch = steps_per_stretch(train_config)
         self.tokens_per_step = train_config.data.batch_size * train_config.data.context_length * self.accumulate
-        self.flops_per_token = model.flops_per_token(train_config.data.context_length)
+        self.flops_per_token = self.count_flops(config, model, train_config.data.context_length)
         self.schedule: Schedule = build(
             train_config.schedule, max_steps=max_steps, tokens_per_step=self.tokens_per_step
         )
@@ -64,6 +64,11 @@ class Task(LightningModule):
         """Let an output bias, where there is one, start at the frequencies of the tokens in the training split."""
         counts = np.bincount(self.corpus.open("train").ids, minlength=len(self.model.head.weight))
         self.model.head.start_at_frequencies(torch.from_numpy(counts))
+
+    @staticmethod
+    def count_flops(config: Any, model: LanguageModel, context_length: int) -> float:
+        """Return the floating-point operations of one training step for each token."""
+        return model.flops_per_token(context_length)
 
     def loss(self, batch: Batch, carried: Any) -> tuple[Tensor, int | Tensor, Any]:
         """Return (sum of losses, number of targets, state to carry to the next batch of these rows)."""

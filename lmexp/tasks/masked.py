@@ -17,6 +17,7 @@ from lmexp.data.batches import IGNORE, Batch
 from lmexp.errors import DataError
 from lmexp.metrics import perplexity
 from lmexp.models.adapters import mask_id
+from lmexp.models.state import LanguageModel
 from lmexp.tasks.base import Metrics, Task
 from lmexp.tokenization import Tokenizer
 
@@ -34,8 +35,12 @@ class Masked(Task):
     def __init__(self, config: MaskedConfig, **runtime: Any) -> None:
         super().__init__(config, **runtime)
         self.masking = Masking(config, self.corpus.tokenizer)
-        in_head = sum(weight.numel() for weight in self.model.head.parameters() if weight.ndim >= 2)
-        self.flops_per_token -= 6.0 * in_head * (1 - config.masked_fraction)
+
+    @staticmethod
+    def count_flops(config: MaskedConfig, model: LanguageModel, context_length: int) -> float:
+        """Return the operations for each token read; the head sees the masked ones only."""
+        in_head = sum(weight.numel() for weight in model.head.parameters() if weight.ndim >= 2)
+        return model.flops_per_token(context_length) - 6.0 * in_head * (1 - config.masked_fraction)
 
     def loss(self, batch: Batch, carried: None) -> tuple[Tensor, Tensor, None]:
         tokens_BT, is_target_BT = self.masking(batch, draw_key(self.config.seed, batch["micro_step"]))

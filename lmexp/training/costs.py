@@ -4,9 +4,11 @@ The model is built without memory (on the meta device), so parameters are exact.
 Time is not foretold: it depends on the machine, and a run shows it after its first steps.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,30 +18,17 @@ from lmexp.config.schema import built_class
 from lmexp.config.tokenizer import BytesConfig, SentencePieceConfig, TokenizerConfig
 from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import Accelerator, count_gpus
+from lmexp.data.batches import training_batches
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.models.adapters import build_model, num_trainable
 from lmexp.models.state import LanguageModel
 from lmexp.runs import RunFolder
-from lmexp.runs.folder import in_bytes
+from lmexp.runs.summary import in_bytes
 from lmexp.tasks.base import steps_per_stretch
-from lmexp.tokenization import Tokenizer
 from lmexp.tokenization.bytes import Bytes
-from lmexp.training.loop import count_steps
 from lmexp.training.memory import RUN_BYTES, TensorMemory, resident_bytes, simulate
 
 BYTES_OF_ID = 8
-
-
-class KnownVocabulary(Tokenizer):
-    """A tokenizer that is not learned yet, of which the size is known."""
-
-    end_of_document_id = None
-
-    def __init__(self, config: TokenizerConfig, *, vocab_size: int) -> None:
-        super().__init__(config, learned=None)
-        self.vocab_size = vocab_size
-
-    learn = encode = decode = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -76,29 +65,31 @@ class Costs:
     tensors: TensorMemory | None
 
 
-def count(config: TrainConfig, corpus: Corpus | None = None, architecture: Path | None = None) -> Costs:
+def count(
+    config: TrainConfig, corpus: Corpus | None = None, architecture: Path | None = None, *, least_flops: float = 0.0
+) -> Costs:
     """Return the costs of a run on this machine; the text is prepared only where it must be looked at.
 
     `architecture` is the file that says what a pretrained model is made of, where a checkpoint brings its weights.
+    No memory is simulated where a micro-step takes less than `least_flops`.
 
     Raises:
         LmexpError: the model cannot be built, or the text cannot be prepared.
     """
-    vocabulary = _vocabulary(config.tokenizer)
-    if corpus is None and (vocabulary is None or config.trainer.max_epochs is not None):
+    tokenizer = _known(config.tokenizer)
+    if corpus is None and (tokenizer is None or config.trainer.max_epochs is not None):
         corpus = prepare(config.data, config.tokenizer)
     if architecture is None and config.init_from is not None:
         architecture = RunFolder(Path(config.init_from)).architecture
-    tokenizer = corpus.tokenizer if corpus is not None else vocabulary
-    assert tokenizer is not None
     with torch.device("meta"):
-        model = build_model(config, tokenizer, architecture)
+        model = build_model(config, tokenizer if corpus is None else corpus.tokenizer, architecture)
     counted = _count_parameters(model)
     weights = sum(tensor.nbytes for tensor in {id(t): t for t in model.state_dict(keep_vars=True).values()}.values())
     task, length = built_class(config.task), config.data.context_length
     flops = task.count_flops(config.task, model, length)
     tokens = config.data.batch_size * length * config.trainer.accumulate
-    tensors = _simulated(model, config)
+    is_large = flops * tokens / config.trainer.accumulate >= least_flops
+    tensors = _simulated(model, config) if is_large else None
     return Costs(
         **counted,
         flops_per_token=flops,
@@ -108,6 +99,15 @@ def count(config: TrainConfig, corpus: Corpus | None = None, architecture: Path 
         memory=None if tensors is None else _memory(config, tensors),
         tensors=tensors,
     )
+
+
+def count_steps(config: TrainConfig, corpus: Corpus) -> int:
+    """Return the optimizer steps of a run; epochs are translated with the size of the training split."""
+    if config.trainer.max_epochs is None:
+        return config.trainer.max_steps
+    accumulate = config.trainer.accumulate
+    batches = training_batches(corpus.open("train"), config.data, seed=config.seed, accumulate=accumulate)
+    return max(1, math.ceil(config.trainer.max_epochs * batches.batches_per_epoch / accumulate))
 
 
 def as_dict(costs: Costs) -> dict[str, Any]:
@@ -167,21 +167,19 @@ NOTES = {
 }
 
 
-def _vocabulary(config: TokenizerConfig) -> Tokenizer | None:
-    """Return what stands for a tokenizer whose size is known before it sees the text, else None."""
+def _known(config: TokenizerConfig) -> Any:
+    """Return what a model must know of a tokenizer that is not learned yet, None where only the text can tell."""
     if isinstance(config, SentencePieceConfig):
-        return KnownVocabulary(config, vocab_size=config.vocab_size)
-    return KnownVocabulary(config, vocab_size=Bytes.vocab_size) if isinstance(config, BytesConfig) else None
+        return SimpleNamespace(vocab_size=config.vocab_size, mask_id=None)
+    return Bytes(config, learned=None) if isinstance(config, BytesConfig) else None
 
 
 def _count_parameters(model: LanguageModel) -> dict[str, Any]:
     lookups = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding)}
-    seen: set[int] = set()
     parts: dict[str, int] = {}
     for name, parameter in model.named_parameters():  # tied ones come once
         part = name.partition(".")[0]
         parts[part] = parts.get(part, 0) + parameter.numel()
-        seen.add(id(parameter))
     return {
         "parameters": model.num_parameters(),
         "trainable": num_trainable(model),

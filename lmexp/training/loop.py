@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import re
 import traceback
@@ -19,7 +18,7 @@ from lmexp import checkpoints
 from lmexp.checkpoints import FolderCheckpointIO
 from lmexp.config.schema import build
 from lmexp.config.train import TrainConfig
-from lmexp.data.batches import training_batches
+from lmexp.config.trainer import Accelerator
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.data.datamodule import TextDataModule
 from lmexp.errors import DistributedError, LmexpError, RunError, Stopped
@@ -29,11 +28,16 @@ from lmexp.models.state import LanguageModel
 from lmexp.runs import RunFolder
 from lmexp.runs.folder import now, replace_file
 from lmexp.tasks.base import Task, seed_everything
+from lmexp.training import memory
+from lmexp.training.costs import count, count_steps
 from lmexp.training.loggers import RunLogger, WandbMirror
 from lmexp.training.progress import Progress
 from lmexp.training.signals import StopSignals
 
 LOST_A_RANK = re.compile("gloo|NCCL|Connection (reset|closed)|[Tt]imed out|DistBackendError|DistNetworkError")
+
+SMALLEST_STEP_FLOPS = 1e8
+"""Of smaller micro-steps no memory is foretold: it is that of the process, and a simulation takes about a second."""
 
 
 def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
@@ -50,6 +54,7 @@ def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
         if config.trainer.num_threads:
             torch.set_num_threads(config.trainer.num_threads)
         max_steps = count_steps(config, corpus)
+        _foretell(run, config, corpus, rank)
 
         seed_everything(config.seed)
         model = build_model(config, corpus.tokenizer, _architecture(run))
@@ -69,13 +74,14 @@ def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
             _train(run, config, trainer, task, data)
 
 
-def count_steps(config: TrainConfig, corpus: Corpus) -> int:
-    """Return the optimizer steps of a run; epochs are translated with the size of the training split."""
-    if config.trainer.max_epochs is None:
-        return config.trainer.max_steps
-    accumulate = config.trainer.accumulate
-    batches = training_batches(corpus.open("train"), config.data, seed=config.seed, accumulate=accumulate)
-    return max(1, math.ceil(config.trainer.max_epochs * batches.batches_per_epoch / accumulate))
+def _foretell(run: RunFolder, config: TrainConfig, corpus: Corpus, rank: int) -> None:
+    """Note what memory the run will take, and have malloc behave where that is much."""
+    memory.forget_peak()
+    costs = count(config, corpus, _architecture(run), least_flops=SMALLEST_STEP_FLOPS)
+    if costs.tensors is not None and config.trainer.accelerator is Accelerator.cpu:
+        memory.return_large_tensors(costs.tensors)
+    if rank == 0:
+        run.update(predicted_memory_bytes=costs.memory and costs.memory.total)
 
 
 def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, data: TextDataModule) -> None:
@@ -114,6 +120,7 @@ def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, da
             tokens=tokens,
             flops=task.flops_per_token * tokens,
             seconds_trained=task.stopwatch.total,
+            peak_memory_bytes=memory.peak_bytes(trainer.strategy.root_device),
             metrics=speed | ({"train/loss_nats": logged[0]["train/loss_nats"]} if logged else {}),
         )
 

@@ -41,6 +41,8 @@ HEAP_LIMIT_BYTES = 256 * 2**20
 LARGEST_IN_HEAP_BYTES = 32 * 2**20
 M_MMAP_THRESHOLD = -3
 
+LARGEST_EVALUATION_CHUNK = 8 * CHUNK_TOKENS
+
 
 @dataclass(frozen=True)
 class TensorMemory:
@@ -68,10 +70,14 @@ def simulate(model: LanguageModel, config: TrainConfig) -> TensorMemory:
     Raises:
         RuntimeError: the model does what cannot be simulated, such as reading a number from a hidden state.
     """
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with fake:
+    with FakeTensorMode(allow_non_fake_inputs=True):
         _leave_meta(model)
-        optimizer: Optimizer = build(config.optimizer, model=model)
+        optimizer = build(config.optimizer, model=model)
+    return step(model, optimizer, config)
+
+
+def step(model: LanguageModel, optimizer: Optimizer, config: TrainConfig) -> TensorMemory:
+    """Return the peak of one training step that is done now, with a new optimizer."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     storages = Storages()
     for tensor in (*model.parameters(), *model.buffers()):
@@ -91,7 +97,7 @@ def simulate(model: LanguageModel, config: TrainConfig) -> TensorMemory:
             for parameter in trained:
                 parameter.register_post_accumulate_grad_hook(storages.count_gradient)
         with _precision(config):
-            loss = _loss(model.train(), config, config.data.batch_size)
+            loss = _loss(model.train(), config, config.data.batch_size // (config.trainer.devices or 1))
         loss.backward()
         del loss
         optimizer.zero_grad(set_to_none=True)
@@ -142,7 +148,7 @@ class Storages(TorchDispatchMode):
         if func is aten.index.Tensor:
             args = (args[0], _as_numbers(args[1]))
         out = func(*args, **(kwargs or {}))
-        if func is aten.mkldnn_rnn_layer.default and args[15]:
+        if func is aten.mkldnn_rnn_layer.default and args[15] and not out[3].numel():
             out = (*out[:3], args[0].new_empty(lstm_workspace_bytes(args[0], args[10]), dtype=torch.uint8))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
@@ -200,8 +206,9 @@ def _loss(model: LanguageModel, config: TrainConfig, rows: int) -> Tensor:
     if share is not None:
         is_target_BT = torch.arange(rows * length).view(rows, length) % 100 < share * 100
         hidden_BTC, targets_BT = hidden_BTC[is_target_BT], targets_BT[is_target_BT]
-    if not torch.is_grad_enabled():
-        return model.head.nll(hidden_BTC, targets_BT).sum()
+    if not torch.is_grad_enabled():  # goes through a few tokens at a time
+        few = slice(LARGEST_EVALUATION_CHUNK)
+        return model.head.nll(hidden_BTC.flatten(0, -2)[few], targets_BT.flatten()[few]).sum()
     loss = model.head.nll_sum(hidden_BTC, targets_BT) / targets_BT.numel()
     return loss if model.penalty is None else loss + model.penalty
 

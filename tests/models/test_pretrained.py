@@ -157,6 +157,17 @@ def test_documents_in_a_row_do_not_see_each_other(name: str, pairs: dict) -> Non
             assert_close(together[row, start:end], read(ours, tokens[row, None, start:end])[0])
 
 
+def test_documents_that_begin_after_a_state_has_read_are_kept_apart_too(pairs: dict) -> None:
+    ours, tokens = load(pairs["llama"][1]), random_tokens(2, 9)
+    with torch.no_grad():
+        state = ours.new_state(2, 9)
+        ours(tokens[:, :3], state)
+        middle, _ = ours(tokens[:, 3:7], state, torch.tensor([[0, 0, 1, 1], [0, 0, 0, 0]]))
+        end, _ = ours(tokens[:, 7:], state)
+    assert_close(torch.cat((middle[0, 2:], end[0])), read(ours, tokens[:1, 5:])[0])
+    assert_close(torch.cat((middle[1], end[1])), read(ours, tokens[1:])[0, 3:])
+
+
 @EVERY_ENCODER_DECODER
 def test_padding_of_a_source_changes_nothing(name: str, pairs: dict) -> None:
     ours, tokens, source = load(pairs[name][1], Head.seq2seq), random_tokens(2, 6), random_tokens(2, 7, seed=2)
