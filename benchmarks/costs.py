@@ -2,8 +2,9 @@
 
     python -m benchmarks.costs [--only NAME ...] [--steps 5] [--json FILE]
 
-For each config two new processes: one that foretells, one that trains for some steps. The peak is what the kernel says
-about the second one when it has ended (its largest resident set), so nothing of lmexp measures itself.
+For each config new processes: one that foretells, and one that trains for some steps, when the text is prepared already
+(which may take more memory than the training, once). The peak is what the kernel says about a process that has ended,
+its largest resident set; so nothing of lmexp measures itself.
 """
 
 import argparse
@@ -49,6 +50,14 @@ CONFIGS = {
     "encoder, masked": ["model=encoder", "task=masked", "data.batch_size=64"],
 }
 
+PREPARE = """
+import sys
+from lmexp.config.compose import compose
+from lmexp.data.corpus import prepare
+config = compose("train", sys.argv[1:])
+prepare(config.data, config.tokenizer)
+"""
+
 QUIET = ["logger=none", "trainer.progress_bar=false", "callbacks.samples.prompts=[]"]
 
 
@@ -70,12 +79,17 @@ def compare(name: str, overrides: list[str], *, steps: int) -> Result:
     """Return what is foretold for a config and what its run takes."""
     arguments = [*overrides, *QUIET, f"trainer.max_steps={steps}"]
     with tempfile.TemporaryDirectory() as folder:
+        _python(["-c", PREPARE, *arguments], folder)
         text, _ = _lmexp(["explain", "--cost", "--json", *arguments], folder)
         _, peak = _lmexp(["train", *arguments], folder)
     return Result(name, json.loads(text)["memory_bytes"]["peak"], peak)
 
 
 def _lmexp(arguments: list[str], folder: str) -> tuple[str, int]:
+    return _python(["-m", "lmexp", *arguments], folder)
+
+
+def _python(arguments: list[str], folder: str) -> tuple[str, int]:
     """Return what a command prints, and the largest resident set of its process in bytes.
 
     Raises:
@@ -84,13 +98,11 @@ def _lmexp(arguments: list[str], folder: str) -> tuple[str, int]:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     output = Path(folder) / "output.txt"
     with open(output, "w") as file:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "lmexp", *arguments], cwd=folder, env=environment, stdout=file
-        )
+        child = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=file)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise RuntimeError(f"lmexp {' '.join(arguments)} ended with exit code {child.returncode}")
+        raise RuntimeError(f"python {' '.join(arguments)} ended with exit code {child.returncode}")
     return output.read_text(), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -111,7 +123,10 @@ def main() -> None:
     results = []
     for result in compare_all(arguments.only, steps=arguments.steps):
         results.append(asdict(result) | {"ratio": result.ratio})
-        print(f"{result.name:<34} {_megabytes(result.predicted)} {_megabytes(result.measured)}  {result.ratio:.3f}", flush=True)
+        print(
+            f"{result.name:<34} {_megabytes(result.predicted)} {_megabytes(result.measured)}  {result.ratio:.3f}",
+            flush=True,
+        )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
 

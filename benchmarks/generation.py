@@ -1,6 +1,6 @@
 """Speed of sampling beside nanoGPT and transformers: the same shape of model, the same number of characters, one run.
 
-    python -m benchmarks.generation [--nanogpt CHECKOUT] [--batch-size 1 32] [--rounds 5] [--threads 2] [--clock wall|cpu]
+    python -m benchmarks.generation [--nanogpt CHECKOUT] [--batch-size 1 32] [--rounds 5] [--clock wall|cpu]
 
 A decoder of 4 layers, width 128, 4 heads, context 512 and 65 characters writes 500 characters from one line end, at
 temperature 0.8 among the 200 likeliest, as nanoGPT's sample.py does. Each round runs every side once, in an order that

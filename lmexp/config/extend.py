@@ -61,6 +61,8 @@ def with_source(overrides: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: there is no run in the folder, or another model or tokenizer is chosen beside it.
     """
+    if not any("init_from" in text for text in overrides):  # most command lines: parsing takes its time
+        return list(overrides)
     parsed = [override for text in overrides for override in _parsed(text)]
     sources = [override.value() for override in parsed if override.key_or_group == "init_from"]
     if not sources or sources[-1] is None:

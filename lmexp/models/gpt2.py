@@ -47,20 +47,21 @@ class GPT2(LanguageModel):
             self, {GPT2, Block, Attention, MLP, Head, nn.ModuleList, nn.Linear, nn.LayerNorm, nn.Embedding}
         ):
             return None
-        heads, shape, epsilon = 3 * self.config.num_heads, (self.config.hidden_size,), self.norm.eps
-        size, approximate = shape[0] * 3 // heads, self.blocks[0].mlp.approximate
-        (table, _), (position_table, _), last_norm = weights_of(self.embedding, self.position_embedding, self.norm)
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
         layers = [
             weights_of(b.attention_norm, b.attention.qkv, b.attention.output, b.mlp_norm, b.mlp.up, b.mlp.down)
-            for b in self.blocks
+            for b in blocks
         ]
+        (table, _), (position_table, _), last_norm = weights_of(self.embedding, self.position_embedding, self.norm)
+        num_heads, head_size = self.config.num_heads, self.config.hidden_size // self.config.num_heads
+        shape, epsilon, approximate = self.norm.normalized_shape, self.norm.eps, blocks[0].mlp.approximate
 
         def step(tokens_B1: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
             positions, mask = place(tokens_B1, state, None)
             x_B1C = F.embedding(tokens_B1, table) + F.embedding(positions, position_table)
             for layer, (norm, qkv, output, mlp_norm, up, down) in enumerate(layers):
-                normed = F.linear(F.layer_norm(x_B1C, shape, *norm, epsilon), *qkv)
-                q, k, v = normed.view(-1, 1, heads, size).transpose(1, 2).chunk(3, dim=1)
+                together = F.linear(F.layer_norm(x_B1C, shape, *norm, epsilon), *qkv)
+                q, k, v = together.view(-1, 1, 3 * num_heads, head_size).transpose(1, 2).chunk(3, dim=1)
                 x_B1C = x_B1C + F.linear(attend(q, k, v, cache=state, layer=layer, mask=mask), *output)
                 inside = F.linear(F.layer_norm(x_B1C, shape, *mlp_norm, epsilon), *up)
                 x_B1C = x_B1C + F.linear(F.gelu(inside, approximate=approximate), *down)

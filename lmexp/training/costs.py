@@ -17,7 +17,7 @@ from torch import nn
 from lmexp.config.schema import built_class
 from lmexp.config.tokenizer import BytesConfig, SentencePieceConfig, TokenizerConfig
 from lmexp.config.train import TrainConfig
-from lmexp.config.trainer import Accelerator, count_gpus
+from lmexp.config.trainer import Accelerator
 from lmexp.data.batches import training_batches
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.models.adapters import build_model, num_trainable
@@ -26,7 +26,8 @@ from lmexp.runs import RunFolder
 from lmexp.runs.summary import in_bytes
 from lmexp.tasks.base import steps_per_stretch
 from lmexp.tokenization.bytes import Bytes
-from lmexp.training.memory import RUN_BYTES, TensorMemory, resident_bytes, simulate
+from lmexp.training.memory import TensorMemory, num_devices, simulate
+from lmexp.training.resident import RUN_BYTES, resident_bytes
 
 BYTES_OF_ID = 8
 
@@ -95,7 +96,8 @@ def count(
         flops_per_token=flops,
         tokens_per_step=tokens,
         steps=config.trainer.max_steps if corpus is None else count_steps(config, corpus),
-        checkpoint_bytes=weights * (1 if config.callbacks.ema_decay is None else 2) + (tensors.optimizer if tensors else 0),
+        checkpoint_bytes=weights * (1 if config.callbacks.ema_decay is None else 2)
+        + (tensors.optimizer if tensors else 0),
         memory=None if tensors is None else _memory(config, tensors),
         tensors=tensors,
     )
@@ -150,7 +152,11 @@ def _rows(costs: Costs) -> Iterator[tuple[str, str, str]]:
     tokens = costs.tokens_per_step
     yield "tokens", f"{tokens:,}", f"a step; {tokens * costs.steps:,} in {costs.steps:,} steps"
     flops = costs.flops_per_token
-    yield "operations", f"{flops:.3g}", f"a token; {flops * tokens:.3g} a step, {flops * tokens * costs.steps:.3g} in all"
+    yield (
+        "operations",
+        f"{flops:.3g}",
+        f"a token; {flops * tokens:.3g} a step, {flops * tokens * costs.steps:.3g} in all",
+    )
     if costs.memory is None:
         yield "memory", "?", "this model does what cannot be simulated"
     else:
@@ -197,7 +203,7 @@ def _simulated(model: LanguageModel, config: TrainConfig) -> TensorMemory | None
 
 
 def _memory(config: TrainConfig, tensors: TensorMemory) -> Memory:
-    devices = config.trainer.devices or count_gpus()
+    devices = num_devices(config)
     tokens = config.data.batch_size // devices * config.data.context_length
     ids = (2 if config.data.segments else 1) * BYTES_OF_ID
     on_gpu = config.trainer.accelerator is Accelerator.gpu

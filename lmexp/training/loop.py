@@ -28,7 +28,7 @@ from lmexp.models.state import LanguageModel
 from lmexp.runs import RunFolder
 from lmexp.runs.folder import now, replace_file
 from lmexp.tasks.base import Task, seed_everything
-from lmexp.training import memory
+from lmexp.training import resident
 from lmexp.training.costs import count, count_steps
 from lmexp.training.loggers import RunLogger, WandbMirror
 from lmexp.training.progress import Progress
@@ -76,10 +76,10 @@ def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
 
 def _foretell(run: RunFolder, config: TrainConfig, corpus: Corpus, rank: int) -> None:
     """Note what memory the run will take, and have malloc behave where that is much."""
-    memory.forget_peak()
+    resident.forget_peak()
     costs = count(config, corpus, _architecture(run), least_flops=SMALLEST_STEP_FLOPS)
     if costs.tensors is not None and config.trainer.accelerator is Accelerator.cpu:
-        memory.return_large_tensors(costs.tensors)
+        resident.return_large_tensors(costs.tensors.in_heap)
     if rank == 0:
         run.update(predicted_memory_bytes=costs.memory and costs.memory.total)
 
@@ -120,7 +120,7 @@ def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, da
             tokens=tokens,
             flops=task.flops_per_token * tokens,
             seconds_trained=task.stopwatch.total,
-            peak_memory_bytes=memory.peak_bytes(trainer.strategy.root_device),
+            peak_memory_bytes=resident.peak_bytes(trainer.strategy.root_device),
             metrics=speed | ({"train/loss_nats": logged[0]["train/loss_nats"]} if logged else {}),
         )
 

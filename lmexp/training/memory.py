@@ -3,17 +3,14 @@
 A step is simulated on tensors without content (torch's fake tensors), and every storage is counted from its birth to
 its end. So what is counted is what torch's allocator would hand out, to the byte; on a CPU the LSTM of oneDNN gets its
 workspace, and the fused loss its chunk of logits, which the simulation cannot see. Not counted: the scratch memory of
-other kernels, what torch.compile changes, and holes in the heap (`return_large_tensors`). A GPU is taken to do as a
+other kernels, what torch.compile changes, and holes in the heap (`resident.py`). A GPU is taken to do as a
 CPU does. Shapes: B rows, T tokens.
 """
 
-import ctypes
-import resource
-import sys
+import warnings
 import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,20 +24,13 @@ from torch.utils.weak import WeakIdKeyDictionary
 from lmexp.config.model import Kind
 from lmexp.config.schema import build
 from lmexp.config.train import TrainConfig
+from lmexp.config.trainer import count_gpus
 from lmexp.models.heads import CHUNK_TOKENS
 from lmexp.models.state import LanguageModel
 
 aten = torch.ops.aten
 
-RUN_BYTES = 50 * 2**20
-"""What any run adds to a process that has imported everything: pages of torch's libraries, threads, the text, the
-trainer, checkpoints. Measured on runs of a model with next to no tensors: 51 to 57 MiB."""
-
-MAPPED_FROM_BYTES = 2**20
-HEAP_LIMIT_BYTES = 256 * 2**20
 LARGEST_IN_HEAP_BYTES = 32 * 2**20
-M_MMAP_THRESHOLD = -3
-
 LARGEST_EVALUATION_CHUNK = 8 * CHUNK_TOKENS
 
 
@@ -73,7 +63,9 @@ def simulate(model: LanguageModel, config: TrainConfig) -> TensorMemory:
     with FakeTensorMode(allow_non_fake_inputs=True):
         _leave_meta(model)
         optimizer = build(config.optimizer, model=model)
-    return step(model, optimizer, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns at itself where it makes a tensor that is not fake
+        return step(model, optimizer, config)
 
 
 def step(model: LanguageModel, optimizer: Optimizer, config: TrainConfig) -> TensorMemory:
@@ -97,7 +89,7 @@ def step(model: LanguageModel, optimizer: Optimizer, config: TrainConfig) -> Ten
             for parameter in trained:
                 parameter.register_post_accumulate_grad_hook(storages.count_gradient)
         with _precision(config):
-            loss = _loss(model.train(), config, config.data.batch_size // (config.trainer.devices or 1))
+            loss = _loss(model.train(), config, config.data.batch_size // num_devices(config))
         loss.backward()
         del loss
         optimizer.zero_grad(set_to_none=True)
@@ -192,13 +184,19 @@ def _as_numbers(indices: list[Tensor | None]) -> list[Tensor | None]:
     return numbers
 
 
+def num_devices(config: TrainConfig) -> int:
+    """Return how many processes share a batch."""
+    return config.trainer.devices or max(1, count_gpus())
+
+
 def _loss(model: LanguageModel, config: TrainConfig, rows: int) -> Tensor:
     """Return the loss of a batch; its tokens are real, for they say which path a model takes."""
     length, vocabulary = config.data.context_length, model.head.weight.shape[0]
     tokens_BT = (torch.arange(rows * length) % vocabulary).view(rows, length)
     targets_BT = tokens_BT.flip(1)
     if config.model.kind is Kind.encoder_decoder:
-        hidden_BTC, _ = model(tokens_BT, model.encode(tokens_BT))
+        source_model: Any = model
+        hidden_BTC, _ = model(tokens_BT, source_model.encode(tokens_BT))
     else:
         segments_BT = torch.ones_like(tokens_BT) if config.data.segments else None
         hidden_BTC, _ = model(tokens_BT, None, segments_BT)
@@ -230,54 +228,3 @@ def _leave_meta(model: nn.Module) -> None:
                     is_weight = isinstance(tensor, nn.Parameter)
                     made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_weight else empty
                 named[name] = made[id(tensor)]
-
-
-# -- what the operating system says -----------------------------------------------------------------------------------
-
-
-def resident_bytes() -> int:
-    """Return the memory that this process has now."""
-    return _status("VmRSS") or _max_resident_bytes()
-
-
-def forget_peak() -> None:
-    """Begin to measure the peak anew, where that can be done."""
-    if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Return the most memory there was: of tensors on a GPU, of the whole process elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return _status("VmHWM") or _max_resident_bytes()
-
-
-def _status(key: str) -> int:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
-
-
-def _max_resident_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def return_large_tensors(tensors: TensorMemory) -> None:
-    """Have malloc give large tensors back to the system when they are freed, in runs whose heap would be large.
-
-    The C library keeps blocks of up to 32 MiB in its heap, and to place one on a cache line it asks for a little more
-    than the hole has that the same tensor left a step before (glibc before 2.38). Measured with 2 GB of activations:
-    4.0 GB after four steps, 2.4 GB like this, for 4 % of the time. Small runs and LSTMs, which have few and very large
-    tensors, are left as they are.
-    """
-    if tensors.in_heap > HEAP_LIMIT_BYTES and sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)

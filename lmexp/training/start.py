@@ -54,6 +54,7 @@ def train(
     Raises:
         LmexpError: with the exit code that the outcome has.
     """
+    _require_parents(config)
     say("preparing the text")
     corpus = prepare(config.data, config.tokenizer)
     check_length(corpus, config.data, accumulate=config.trainer.accumulate)
@@ -149,6 +150,14 @@ def _finished_parent(config: TrainConfig) -> RunFolder:
             f"trainer.max_steps: {parent.path} has {parent.record['step']} steps already; give a larger number"
         )
     return parent
+
+
+def _require_parents(config: TrainConfig) -> None:
+    """Raise when the run that this one goes on from, or begins with, cannot serve; said before the text is prepared."""
+    if config.resume not in KEYWORDS:
+        _finished_parent(config)
+    if config.init_from is not None:
+        source_of(config.init_from)
 
 
 def source_of(init_from: str) -> dict[str, Any]:

@@ -1,12 +1,41 @@
-"""A model that says what it is told."""
+"""A model that says what it is told, and small ones that prefer some tokens clearly."""
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lmexp.config.model import ModelConfig
+from lmexp.config.schema import build
+from lmexp.config.tokenizer import CharactersConfig
 from lmexp.models.heads import Head
 from lmexp.models.state import LanguageModel
+from lmexp.tokenization import Tokenizer, learn
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz ."
+
+
+def letters() -> Tokenizer:
+    """Return a tokenizer of 28 characters and nothing else: no token ends a document."""
+    return learn(CharactersConfig(byte_fallback=False, end_of_document=False), [LETTERS])
+
+
+def letters_and_end() -> Tokenizer:
+    """Return a tokenizer of 28 characters and the end of a document."""
+    return learn(CharactersConfig(byte_fallback=False, end_of_document=True), [LETTERS])
+
+
+def new_model(config: ModelConfig, tokenizer: Tokenizer, context_length: int = 64, **changes: Any) -> LanguageModel:
+    """Return a model in evaluation mode that prefers some tokens clearly."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(config, **changes)
+    model = build(config, vocab_size=tokenizer.vocab_size, context_length=context_length).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.3)
+    return model
 
 
 class Calls:

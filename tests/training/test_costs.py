@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from benchmarks import costs as benchmark
 from lmexp import checkpoints, compose, train
-from lmexp.config.options import list_groups
 from lmexp.config.schema import build
 from lmexp.models.adapters import build_model
 from lmexp.tokenization.bytes import Bytes
@@ -28,7 +27,13 @@ with warnings.catch_warnings():  # typer takes names from click that click calls
     from lmexp.cli import app
 
 SMALL = ["tokenizer=bytes", "data.batch_size=2", "data.context_length=24", "data.evaluation_batch_size=3"]
-OPTIONS = [option for option in list_groups()["model"] if option not in ("hf", "transformer_base", "gpt2_base")]
+OPTIONS = [
+    "transformer",
+    "gpt2",
+    "lstm",
+    "encoder",
+    "bert",
+]  # the others of the group are sizes of these, or need a task
 TASKS = {"encoder": ["task=masked"], "bert": ["task=masked"]}
 VARIANTS = {
     "by document": ["model=transformer_tiny", "data.segments=true"],
@@ -63,10 +68,7 @@ def lmexp(*arguments: str) -> Result:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_parameters_are_those_of_the_built_model(option: str) -> None:
     overrides = [f"model={option}", *TASKS.get(option, [])]
-    try:
-        config = compose("train", [*SMALL, *overrides])
-    except Exception:
-        pytest.skip("no task for this model yet")
+    config = compose("train", [*SMALL, *overrides])
     model = build_model(config, Bytes(config.tokenizer, learned=None))
     costs = of(*overrides, simulated=False)
     assert costs.parameters == sum(costs.parts.values()) == model.num_parameters()
@@ -115,9 +117,7 @@ def test_a_masked_model_pays_for_its_head_at_masked_tokens_only() -> None:
 
 def test_the_bytes_of_a_step_of_an_mlp_are_those_computed_by_hand() -> None:
     rows, inside, outside, hidden = 8, 4, 2, 16
-    model = nn.Sequential(
-        nn.Linear(inside, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, outside, bias=False)
-    )
+    model = nn.Sequential(nn.Linear(inside, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, outside, bias=False))
     first, second, activation = (4 * n for n in (inside * hidden, hidden * outside, rows * hidden))
     storages = Storages()
     for weight in model.parameters():
@@ -151,20 +151,18 @@ def test_the_simulated_step_takes_the_bytes_of_a_real_one(overrides: list[str]) 
     config = compose("train", [*SMALL, *overrides])
     tokenizer = Bytes(config.tokenizer, learned=None)
     with torch.device("meta"):
-        simulated = simulate(build_model(config, tokenizer), config)
+        empty = build_model(config, tokenizer)
+    simulated = simulate(empty, config)
     model = build_model(config, tokenizer)
     with_content = step(model, build(config.optimizer, model=model), config)
-    assert simulated.total == pytest.approx(with_content.total, rel=0.01, abs=10_000)
+    assert simulated.total == pytest.approx(with_content.total, rel=0.01, abs=20_000)  # workspaces of oneDNN
     assert simulated.weights == with_content.weights
     assert simulated.optimizer == with_content.optimizer
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_the_memory_of_every_model_can_be_simulated(option: str) -> None:
-    try:
-        costs = of(f"model={option}", *TASKS.get(option, []))
-    except Exception:
-        pytest.skip("no task for this model yet")
+    costs = of(f"model={option}", "model.num_layers=1", *TASKS.get(option, []))
     assert costs.memory is not None
     assert costs.memory.weights == 4 * costs.parameters
     assert costs.memory.activations > 0
@@ -172,12 +170,14 @@ def test_the_memory_of_every_model_can_be_simulated(option: str) -> None:
 
 def test_memory_grows_with_the_batch_and_not_with_accumulation() -> None:
     small, large, accumulated = (
-        of("model=transformer_tiny", *more).memory
+        of("model=transformer_tiny", "optimizer=adamw", "data.context_length=128", *more).memory
         for more in ([], ["data.batch_size=8"], ["trainer.accumulate=4"])
     )
-    assert small and large and accumulated
+    assert small is not None
+    assert large is not None
+    assert accumulated is not None
     assert large.activations == pytest.approx(4 * small.activations, rel=0.2)
-    assert accumulated.activations == pytest.approx(small.activations, rel=0.05)
+    assert accumulated.activations == pytest.approx(small.activations, rel=0.1)
     assert accumulated.gradients == 4 * of("model=transformer_tiny", simulated=False).parameters
 
 
@@ -185,7 +185,8 @@ def test_an_evaluation_of_many_rows_counts_too() -> None:
     training, evaluation = (
         of("model=transformer_tiny", f"data.evaluation_batch_size={rows}").memory for rows in (2, 512)
     )
-    assert training and evaluation
+    assert training is not None
+    assert evaluation is not None
     assert evaluation.total > training.total + 10e6
 
 

@@ -1,0 +1,63 @@
+"""The memory of this process, as the operating system counts it, and how malloc gives it back."""
+
+import ctypes
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+RUN_BYTES = 50 * 2**20
+"""What any run adds to a process that has imported everything: pages of torch's libraries, threads, the text, the
+trainer, checkpoints. Measured on runs of a model with next to no tensors: 51 to 57 MiB."""
+
+MAPPED_FROM_BYTES = 2**20
+HEAP_LIMIT_BYTES = 256 * 2**20
+M_MMAP_THRESHOLD = -3
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process has now."""
+    return _status("VmRSS") or _max_resident_bytes()
+
+
+def forget_peak() -> None:
+    """Begin to measure the peak anew, where that can be done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the most memory there was: of tensors on a GPU, of the whole process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _status("VmHWM") or _max_resident_bytes()
+
+
+def _status(key: str) -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
+
+
+def _max_resident_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def return_large_tensors(bytes_in_heap: int) -> None:
+    """Have malloc give large tensors back to the system when they are freed, in runs whose heap would be large.
+
+    The C library keeps blocks of up to 32 MiB in its heap, and to place one on a cache line it asks for a little more
+    than the hole has that the same tensor left a step before (glibc before 2.38). Measured with 2 GB of activations:
+    4.0 GB after four steps, 2.4 GB like this, for 4 % of the time. Small runs and LSTMs, which have few and very large
+    tensors, are left as they are.
+    """
+    if bytes_in_heap > HEAP_LIMIT_BYTES and sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
