@@ -147,8 +147,7 @@ class KeyValueCache:
         self.values = values
         self.length = length
         self.starts_B = starts_B
-        self._layers = list(zip(keys, values, strict=True))  # a step of generation is short: each is looked up once
-        self._room = keys.shape[3]
+        self._num_layers, self._room = keys.shape[0], keys.shape[3]  # a step of generation is short: looked up once
 
     @classmethod
     def empty(cls, like: Tensor, *, layers: int, rows: int, heads: int, length: int, size: int) -> "KeyValueCache":
@@ -171,10 +170,10 @@ class KeyValueCache:
         end = self.length + new
         if end > self._room:
             raise ValueError(f"a state for {self._room} tokens cannot hold {end}")
-        keys, values = self._layers[layer]
+        keys, values = self.keys[layer], self.values[layer]
         keys.narrow(2, self.length, new).copy_(keys_BHTD)
         values.narrow(2, self.length, new).copy_(values_BHTD)
-        if layer + 1 == len(self._layers):
+        if layer + 1 == self._num_layers:
             self.length = end
         return keys.narrow(2, 0, end), values.narrow(2, 0, end)
 

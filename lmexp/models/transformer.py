@@ -7,12 +7,14 @@ Shapes: B rows, T tokens, C hidden size, H query heads, G key-value heads, D hea
 
 import math
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lmexp.config.model import Kind, TransformerConfig
 from lmexp.models.heads import Head
 from lmexp.models.layers import Rotary, SwiGLU, attend, drop, place, rotate
-from lmexp.models.state import KeyValueCache, LanguageModel, matrix_flops
+from lmexp.models.state import KeyValueCache, LanguageModel, Step, is_plain, matrix_flops, weights_of
 
 
 class Transformer(LanguageModel):
@@ -45,6 +47,45 @@ class Transformer(LanguageModel):
         for block in self.blocks:
             x_BTC = block(x_BTC, cos, sin, state, mask)
         return self.norm(x_BTC), state
+
+    def stepper(self) -> Step | None:
+        known = {
+            Transformer,
+            Block,
+            Attention,
+            SwiGLU,
+            Rotary,
+            Head,
+            nn.ModuleList,
+            nn.Linear,
+            nn.RMSNorm,
+            nn.Embedding,
+        }
+        if not is_plain(self, known | {nn.Identity}):
+            return None
+        layers = [block.weights() for block in self.blocks if isinstance(block, Block)]
+        (table, _), (last_norm, _) = weights_of(self.embedding, self.norm)
+        heads = (self.config.num_heads, self.num_key_value_heads)
+        shape, head_shape, epsilon = self.norm.normalized_shape, (self.head_size,), self.norm.eps
+
+        def step(tokens_B1: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+            _, mask = place(tokens_B1, state, None)
+            cos, sin = (rows[state.length :] for rows in self.rotary.tables(state.length + 1, tokens_B1.device))
+            x_B1C = F.embedding(tokens_B1, table)
+            for layer, (qk_norm, weights) in enumerate(layers):
+                norm, query, key, value, output, mlp_norm, gate, up, down = weights
+                x = F.rms_norm(x_B1C, shape, norm, epsilon)
+                qk = torch.cat((F.linear(x, query), F.linear(x, key)), dim=-1).unflatten(-1, (-1, self.head_size))
+                if qk_norm is not None:
+                    qk = F.rms_norm(qk, head_shape, eps=epsilon) * qk_norm
+                q, k = rotate(qk, cos, sin).transpose(1, 2).split(heads, dim=1)
+                v = F.linear(x, value).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+                x_B1C = x_B1C + F.linear(attend(q, k, v, cache=state, layer=layer, mask=mask), output)
+                x = F.rms_norm(x_B1C, shape, mlp_norm, epsilon)
+                x_B1C = x_B1C + F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down)
+            return F.rms_norm(x_B1C, shape, last_norm, epsilon), state
+
+        return step
 
     def new_state(self, batch_size: int, max_length: int) -> KeyValueCache:
         return KeyValueCache.empty(
@@ -86,6 +127,21 @@ class Block(nn.Module):
         attended = self.attention(self.attention_norm(x_BTC), cos, sin, state, mask)
         x_BTC = x_BTC + drop(attended, self.dropout, self.training)
         return x_BTC + drop(self.mlp(self.mlp_norm(x_BTC)), self.dropout, self.training)
+
+    def weights(self) -> tuple[Tensor | None, list[Tensor]]:
+        """Return the norms of queries and keys as one, head by head, and the other weights as they are used.
+
+        Shape: (H + G, D) for the norms.
+        """
+        attention, mlp = self.attention, self.mlp
+        qk_norm = None
+        if isinstance(attention.query_norm, nn.RMSNorm) and isinstance(attention.key_norm, nn.RMSNorm):
+            norms = (attention.query_norm.weight, attention.key_norm.weight)
+            sizes = (layer.out_features // attention.head_size for layer in (attention.query, attention.key))
+            qk_norm = torch.cat([norm.expand(heads, -1) for norm, heads in zip(norms, sizes, strict=True)])
+        projections = (attention.query, attention.key, attention.value, attention.output)
+        modules = (self.attention_norm, *projections, self.mlp_norm, mlp.gate, mlp.up, mlp.down)
+        return qk_norm, [weight for weight, _ in weights_of(*modules)]
 
 
 class Attention(nn.Module):

@@ -95,6 +95,9 @@ def test_beams_equal_those_of_transformers(number: int, settings: dict[str, floa
     tokenizer = letters_and_end() if has_end else letters()
     model = new_model(GPT2, tokenizer)
     sampling, end = beams(number, max_tokens=20, **settings), tokenizer.end_of_document_id
+    if end is not None:
+        with torch.no_grad():
+            model.embedding.weight[end] = 1.5 * model.norm.bias  # the end is likely everywhere
     ours = list(complete(model, tokenizer, PROMPTS, sampling, num_samples=number))
     reasons = set()
     for position, prompt in enumerate(PROMPTS):
