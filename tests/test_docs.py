@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import lmexp
-from lmexp import compose
+from lmexp import compose, train
 from lmexp.errors import ConfigError
+from lmexp.interchange.exporting import export
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,6 +38,11 @@ def test_the_error_in_the_readme_is_the_one_that_people_see(folder: Path) -> Non
 
 def test_every_key_and_option_that_the_readme_names_is_there(folder: Path) -> None:
     (folder / "my_book.txt").write_text("A book. " * 1000)
+    shutil.copy("my_book.txt", "my.txt")
+    small = ["model=transformer_tiny", "trainer.max_steps=1", "logger=none", "callbacks=none", "name=RUN"]
+    run = train(compose("train", [*small, "data=text", "data.path=my.txt", "tokenizer=characters"]))
+    export(str(run.path), folder / "DIR")
+    run.path.rename("RUN")
     lines = re.findall(r"^lmexp train ([^#\n]*=[^#\n]*)", README, flags=re.MULTILINE)
     single = [line.split() for line in lines if not line.startswith(("-m", "resume="))]
     assert len(single) >= 2

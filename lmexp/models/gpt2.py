@@ -43,9 +43,7 @@ class GPT2(LanguageModel):
         return self.norm(x_BTC), state
 
     def stepper(self) -> Step | None:
-        if not is_plain(
-            self, {GPT2, Block, Attention, MLP, Head, nn.ModuleList, nn.Linear, nn.LayerNorm, nn.Embedding}
-        ):
+        if not is_plain(self, {GPT2, Block, Attention, MLP, Head}):
             return None
         blocks = [block for block in self.blocks if isinstance(block, Block)]
         layers = [

@@ -93,11 +93,15 @@ Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 """Takes tokens_B1 and a state that has read tokens; returns hidden_B1C and the state."""
 
 
-def is_plain(model: nn.Module, known: set[type[nn.Module]]) -> bool:
-    """Return whether a model is of known modules only: no adapter and no hook changes what they do."""
+LEAVES = {nn.ModuleList, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.Identity}
+
+
+def is_plain(model: nn.Module, own: set[type[nn.Module]]) -> bool:
+    """Return whether a model is of these modules and torch's own only: no adapter, hook or autocast changes them."""
     modules = list(model.modules())
     has_hooks = any(module._forward_hooks or module._forward_pre_hooks for module in modules)
-    return {type(module) for module in modules} <= known and not has_hooks
+    is_cast = torch.is_autocast_enabled(next(model.parameters()).device.type)
+    return {type(module) for module in modules} <= own | LEAVES and not has_hooks and not is_cast
 
 
 def weights_of(*modules: nn.Module) -> list[tuple[Tensor, Tensor | None]]:

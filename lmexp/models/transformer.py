@@ -49,19 +49,7 @@ class Transformer(LanguageModel):
         return self.norm(x_BTC), state
 
     def stepper(self) -> Step | None:
-        known = {
-            Transformer,
-            Block,
-            Attention,
-            SwiGLU,
-            Rotary,
-            Head,
-            nn.ModuleList,
-            nn.Linear,
-            nn.RMSNorm,
-            nn.Embedding,
-        }
-        if not is_plain(self, known | {nn.Identity}):
+        if not is_plain(self, {Transformer, Block, Attention, SwiGLU, Rotary, Head}):
             return None
         layers = [block.weights() for block in self.blocks if isinstance(block, Block)]
         (table, _), (last_norm, _) = weights_of(self.embedding, self.norm)

@@ -66,6 +66,7 @@ def test_the_positions_are_those_that_the_task_masks(text_file: Path) -> None:
     assert len(set(at.tolist())) == len(at)
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_its_figures_beside_those_of_a_run(
     folder: Path, text_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -174,6 +174,7 @@ LEARNERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "steps", "rate"), LEARNERS, ids=["encoder_decoder", "luong", "bahdanau"])
 def test_a_model_learns_to_reverse_words_and_says_them_with_its_state(config: Any, steps: int, rate: float) -> None:
     random = torch.Generator().manual_seed(0)

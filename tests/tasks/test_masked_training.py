@@ -142,6 +142,7 @@ def test_an_encoder_learns_one_batch_by_heart(model: str, text_file: Path) -> No
     assert (loss_sum / count).item() < 0.05
 
 
+@pytest.mark.slow
 def test_an_encoder_learns_the_grammar(folder: Path, text_file: Path) -> None:
     more = ["trainer.max_steps=200", "model.dropout=0", "model.hidden_size=64", "trainer.validate_every_steps=null"]
     run = train(tiny(text_file, "model=encoder", "model.num_layers=2", "task=masked", *more, "data.context_length=32"))
