@@ -37,7 +37,7 @@ CONFIGS = {
         "data.batch_size=2",
     ],
     "gpt2 by document": ["model=gpt2", "data.segments=true", "data.batch_size=32", "data.context_length=256"],
-    "gpt2_base, large evaluation": ["model=gpt2_base", "data.batch_size=1", "data.evaluation_batch_size=16"],
+    "transformer, large evaluation": ["data.batch_size=2", "data.evaluation_batch_size=400"],
     "lstm": ["model=lstm", "data.batch_size=32", "data.context_length=256"],
     "lstm, AdamW, dropout": ["model=lstm", "optimizer=adamw", "model.dropout=0.3", "data.order=contiguous"],
     "lstm by document": ["model=lstm", "data.segments=true", "data.batch_size=16", "data.context_length=256"],
