@@ -212,7 +212,8 @@ def test_a_model_that_cannot_be_simulated_has_no_figure(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["default", "transformer_small, large batch", "lstm"])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["default", "lstm"])
 def test_the_peak_is_foretold_within_15_percent(name: str) -> None:
     result = benchmark.compare(name, benchmark.CONFIGS[name], steps=5)
     assert 0.85 < result.ratio < 1.15, result
