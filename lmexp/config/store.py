@@ -9,6 +9,7 @@ import hashlib
 import json
 import typing
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,39 @@ def to_dict(config: Settings, *, identity_only: bool = False) -> dict[str, Any]:
             result[field.name] = to_dict(value, identity_only=identity_only)
         else:
             result[field.name] = value.name if isinstance(value, Enum) else value
+    return result
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested keys as dotted ones.
+
+    Example:
+        >>> flat({"seed": 0, "model": {"name": "lstm"}})
+        {'seed': 0, 'model.name': 'lstm'}
+    """
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def identity_of(values: dict[str, Any], schema: type[Settings] = TrainConfig) -> dict[str, Any]:
+    """Return the part of a saved config that makes the experiment; a key that this lmexp does not know belongs to it."""
+    fields, hints = _fields(schema)
+    result = {}
+    for key, value in values.items():
+        if key in fields and not fields[key].metadata.get("identity", True):
+            continue
+        inner = hints.get(key)
+        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, Settings):
+            options = OPTIONS.get(inner.group, {}) if issubclass(inner, Option) else {}
+            name = value.get("name")
+            result[key] = identity_of(value, options.get(name, inner) if isinstance(name, str) else inner)
+        else:
+            result[key] = value
     return result
 
 
@@ -72,6 +106,11 @@ def differences(a: Settings, b: Settings, *, identity_only: bool = False) -> dic
     """Return the dotted keys in which two configs differ, with both values."""
     one, other = (to_dict(config, identity_only=identity_only) for config in (a, b))
     return dict(_differences(one, other, ""))
+
+
+@cache
+def _fields(schema: type[Settings]) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
+    return {field.name: field for field in dataclasses.fields(schema)}, typing.get_type_hints(schema)
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str) -> typing.Iterator[tuple[str, tuple[Any, Any]]]:
