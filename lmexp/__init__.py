@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lmexp.checkpoints import load_run as load_run
     from lmexp.config.compose import compose as compose
+    from lmexp.runs.compare import compare as compare
     from lmexp.training import train as train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compose", "load_run", "train"]
+__all__ = ["__version__", "compare", "compose", "load_run", "train"]
 
-_HOMES = {"compose": "lmexp.config.compose", "train": "lmexp.training", "load_run": "lmexp.checkpoints"}
+_HOMES = {
+    "compare": "lmexp.runs.compare",
+    "compose": "lmexp.config.compose",
+    "load_run": "lmexp.checkpoints",
+    "train": "lmexp.training",
+}
 
 
 def __getattr__(name: str) -> Any:

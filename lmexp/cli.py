@@ -24,6 +24,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+runs_app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+app.add_typer(runs_app, name="runs")
+Outputs = Annotated[str, typer.Option(help="The folder that runs are in.")]
+
 TRAIN_HELP = """\
 Usage: lmexp train [GROUP=OPTION] [KEY=VALUE] ...
 
@@ -226,22 +230,149 @@ def import_(
         print(f"  lmexp train init_from={run.path.name} data=text data.path=FILE")
 
 
-@app.command()
+@runs_app.callback(invoke_without_command=True)
 def runs(
+    context: typer.Context,
+    where: Annotated[
+        str | None, typer.Option(help="A condition: 'model.name == \"lstm\" and val/bits_per_byte < 2'.")
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="A key to sort by; else the oldest come first.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The largest first, with --sort.")] = False,
+    columns: Annotated[str | None, typer.Option(help="Keys to show: model.name,val/loss_nats,seed.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="The last so many in a table; 0 for all.")] = 50,
+    archived: Annotated[bool, typer.Option("--archived", help="Archived runs too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list of everything that is known.")] = False,
-    outputs: Annotated[str, typer.Option(help="The folder that runs are in.")] = "outputs",
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV for a spreadsheet.")] = False,
+    outputs: Outputs = "outputs",
 ) -> None:
-    """List the runs with their results."""
+    """List runs with their results; name, tag, archive, delete and push them."""
+    if context.invoked_subcommand:
+        context.obj = outputs
+        return
     with _errors():
-        from lmexp.runs.listing import as_rows, as_table, list_runs
+        from lmexp.runs import listing
 
-        rows = as_rows(list_runs(outputs))
+        entries = listing.select(where=where, archived=archived, outputs=outputs)
+        if sort:
+            entries = listing.sort(entries, sort, reverse=reverse)
+        keys = [key.strip() for key in columns.split(",")] if columns else []
         if as_json:
-            print(json.dumps(rows, indent=1))
-        elif rows:
-            print(as_table(rows))
+            print(listing.as_json(listing.as_rows(entries)))
+        elif as_csv:
+            print(listing.as_csv(entries, keys or list(listing.COLUMNS)), end="")
+        elif not entries:
+            print(f"no runs below {outputs}/ that fit" if where else f"no runs below {outputs}/ yet: lmexp train")
         else:
-            print(f"no runs below {outputs}/ yet: lmexp train")
+            shown = (entries[:limit] if sort else entries[-limit:]) if limit else entries
+            print(listing.as_table(shown, keys))
+            if len(shown) < len(entries):
+                print(f"{len(shown)} of {len(entries):,} runs; --limit 0 shows all")
+
+
+@runs_app.command("tag")
+def tag_runs(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(help="A run: its folder, or a part of its name that no other has.")],
+    tags: Annotated[list[str] | None, typer.Argument(help="Tags to add.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="A tag to take off; may come more than once.")] = None,
+) -> None:
+    """Add tags to a run, or take them off."""
+    with _errors():
+        from lmexp.runs import find_run, labels
+
+        print(", ".join(labels.tag(find_run(run, context.obj), tags or [], remove or [])) or "no tags")
+
+
+@runs_app.command("rename")
+def rename_run(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(help="A run: its folder, or a part of its name that no other has.")],
+    name: Annotated[str, typer.Argument(help="What lists call it from now on; its folder stays.")],
+) -> None:
+    """Give a run another name."""
+    with _errors():
+        from lmexp.runs import find_run, labels
+
+        labels.rename(find_run(run, context.obj), name)
+
+
+@runs_app.command("archive")
+def archive_runs(
+    context: typer.Context,
+    runs: Annotated[list[str], typer.Argument(help="Runs to put away: lists and comparisons leave them out.")],
+    undo: Annotated[bool, typer.Option("--undo", help="Take them back.")] = False,
+) -> None:
+    """Put runs away without deleting them."""
+    with _errors():
+        from lmexp.runs import find_run, labels
+
+        for run in [find_run(name, context.obj) for name in runs]:
+            labels.archive(run, archived=not undo)
+
+
+@runs_app.command("delete")
+def delete_runs(
+    context: typer.Context,
+    runs: Annotated[list[str], typer.Argument(help="Runs to delete, with their checkpoints.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete runs from the disk; asks."""
+    with _errors():
+        from lmexp.runs import find_run, folder
+
+        chosen = [find_run(name, context.obj) for name in runs]
+        for run in chosen:
+            folder.require_idle(run)
+        names = "\n  ".join(str(run.path) for run in chosen)
+        if yes or typer.confirm(f"delete for good?\n  {names}\n"):
+            for run in chosen:
+                folder.delete(run)
+            print(f"deleted {len(chosen)}")
+        else:
+            print("nothing was deleted")
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, projects, sweeps, tags, patterns such as 'lstm*'; none: all.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="What to compare.  [default: val/bits_per_byte]")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="A group's letter, a run, or model=lstm.  [default: the oldest group]")
+    ] = None,
+    better: Annotated[str | None, typer.Option(help="lower or higher, for metrics of your own.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Where: end; tokens, flops, seconds or steps, or tokens=1e6 and so on.")
+    ] = None,
+    where: Annotated[str | None, typer.Option(help="A condition, as for lmexp runs.")] = None,
+    paired: Annotated[bool, typer.Option("--paired", help="Pair runs by seed; from 6 pairs on.")] = False,
+    explain_two: Annotated[
+        bool, typer.Option("--explain", help="Two runs: everything that differs, likely causes first.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    outputs: Outputs = "outputs",
+) -> None:
+    """Say which runs are better, by how much, and how sure that is."""
+    with _errors():
+        if explain_two:
+            from lmexp.runs.explain import as_text as differences_as_text
+            from lmexp.runs.explain import differences, two_runs
+
+            one, other = two_runs(runs or [], outputs)
+            rows = differences(one, other)
+            print(json.dumps(rows, indent=1) if as_json else differences_as_text(one, other, rows))
+            return
+        from lmexp.runs.compare import compare as compare_runs
+
+        options = {"metric": metric, "baseline": baseline, "better": better, "at": at, "where": where}
+        result = compare_runs(runs or [], **options, paired=paired, outputs=outputs)
+        if as_json:
+            print(json.dumps(result.as_dict(), indent=1))
+            return
+        from lmexp.runs.comparison_table import as_text
+
+        print(as_text(result, color=sys.stdout.isatty()))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

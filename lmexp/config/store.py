@@ -68,6 +68,23 @@ def identity_of(values: dict[str, Any], schema: type[Settings] = TrainConfig) ->
     return result
 
 
+def is_identity(key: str, config: dict[str, Any]) -> bool:
+    """Return whether a dotted key of a flat config makes the experiment."""
+    schema: type[Settings] = TrainConfig
+    path: list[str] = []
+    for part in key.split("."):
+        fields, hints = _fields(schema)
+        path.append(part)
+        if part in fields and not fields[part].metadata.get("identity", True):
+            return False
+        inner = hints.get(part)
+        if not (isinstance(inner, type) and issubclass(inner, Settings)):
+            return True
+        options = OPTIONS.get(inner.group, {}) if issubclass(inner, Option) else {}
+        schema = options.get(str(config.get(".".join([*path, "name"]))), inner)
+    return True
+
+
 def to_yaml(config: Settings) -> str:
     """Return the whole config as YAML."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=1000)

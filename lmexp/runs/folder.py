@@ -5,8 +5,10 @@ run.json is replaced as a whole, metrics.jsonl is appended to line by line; both
 
 import json
 import os
+import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -174,6 +176,44 @@ class RunFolder:
         finally:
             stop.set()
             thread.join()
+
+
+def require_idle(run: RunFolder) -> None:
+    """Raise when a process is training in a folder.
+
+    Raises:
+        RunError: says which process.
+    """
+    with run.lock():
+        pass
+
+
+def delete(run: RunFolder) -> None:
+    """Remove a run from the disk; it is out of sight at once, also when removing it takes long or is cut off.
+
+    Raises:
+        RunError: it is being trained.
+        StorageError: the disk does not allow it.
+    """
+    require_idle(run)
+    gone = run.path.with_name(f".deleted-{run.path.name}-{os.getpid()}")
+    try:
+        run.path.rename(gone)
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise StorageError(f"{error.filename or run.path}: {error.strerror or error}") from None
+
+
+def status_of(record: dict[str, Any]) -> str:
+    """Return the status of a run; one that no longer gives a sign of life is called cut off."""
+    status = record.get("status")
+    if status != "running":
+        return status if isinstance(status, str) else "unknown"
+    try:
+        beat = datetime.fromisoformat(record["heartbeat"]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return "cut off"
+    return "running" if time.time() - beat < 6 * HEARTBEAT_SECONDS else "cut off"
 
 
 def now() -> str:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,10 +20,9 @@ import yaml
 
 from lmexp.config.pretrained import HFConfig
 from lmexp.config.store import flat, identity_of
-from lmexp.runs.folder import RunFolder
+from lmexp.runs.folder import RunFolder, status_of
 from lmexp.runs.labels import FILE as LABELS
 from lmexp.runs.labels import read_labels
-from lmexp.runs.listing import status_of
 
 FILE = ".lmexp-index.sqlite"
 VERSION = 1
@@ -91,10 +90,15 @@ class Entry:
 
     def get(self, key: str) -> Any:
         """Return what a key of `row` holds, None when it holds nothing; reads no more than it must."""
+        value = self.quick(key)
+        return self.record.get(key, self.config.get(key)) if value is None else value
+
+    def quick(self, key: str) -> Any:
+        """Return what a key holds as far as the index has it ready, None otherwise."""
         for known in (self.metrics, self._known, self.brief):
             if key in known:
                 return known[key]
-        return self.record.get(key, self.config.get(key))
+        return None
 
     @property
     def _known(self) -> dict[str, Any]:
@@ -139,6 +143,16 @@ class Index:
                     Path(self._file).unlink()
                 except OSError:
                     self._file = ":memory:"
+
+    def load(self, entries: Sequence[Entry]) -> None:
+        """Read config and record of many runs at once."""
+        if self._file == ":memory:":
+            return
+        rows = self._reader.execute("SELECT path, config, record FROM details") if len(entries) > 1 else ()
+        stored = {key: (config, record) for key, config, record in rows}
+        for entry in entries:
+            if entry.id in stored:
+                entry.__dict__["_details"] = tuple(json.loads(text) for text in stored[entry.id])
 
     def details(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Return config and record of a run as the index has them."""

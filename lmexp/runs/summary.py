@@ -4,8 +4,8 @@ import shlex
 from typing import Any
 
 from lmexp.config.model import Kind
-from lmexp.runs.folder import RunFolder
-from lmexp.runs.listing import status_of
+from lmexp.runs.folder import RunFolder, status_of
+from lmexp.runs.text import printable
 
 
 def summary(run: RunFolder) -> str:
@@ -30,7 +30,7 @@ def summary(run: RunFolder) -> str:
     if texts:
         lines += ["", "samples"]
         for row in texts:
-            text = _printable(row["prompt"] + row["text"]).strip().replace("\n", "\n    ")
+            text = printable(row["prompt"] + row["text"]).strip().replace("\n", "\n    ")
             lines += [f"  - {text}"]
     name, prompt = run.path.name, texts[0]["prompt"] if texts else "The"
     writes = run.config.model.kind is Kind.decoder
@@ -91,6 +91,3 @@ def _with_unit(value: Any, form: str, unit: str) -> str:
     return f"{value:{form}} {unit}".strip() if isinstance(value, int | float) else ""
 
 
-def _printable(text: str) -> str:
-    """Return a text without control characters: a model may write escape sequences, a terminal would obey them."""
-    return "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)

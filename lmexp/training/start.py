@@ -24,8 +24,7 @@ from lmexp.config.trainer import count_gpus
 from lmexp.data.corpus import Corpus, check_length, prepare
 from lmexp.errors import ConfigError, DistributedError, LmexpError, RunError, Stopped, StorageError
 from lmexp.runs import RunFolder
-from lmexp.runs.folder import now
-from lmexp.runs.listing import status_of
+from lmexp.runs.folder import now, status_of
 from lmexp.runs.provenance import provenance, source_hash, weights_hash
 
 KEYWORDS = ("auto", "force", "never")
