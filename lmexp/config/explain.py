@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import re
 import textwrap
 import typing
 from collections.abc import Iterator
@@ -41,6 +42,14 @@ def explain(key: str | None) -> str:
     if not schemas:
         raise ConfigError([unknown_key(name)])
     return "\n\n".join(dict.fromkeys(_describe(name, _definer(schema, name.split(".")[-1])) for schema in schemas))
+
+
+def text_of(key: str) -> str:
+    """Return the first sentence of the text under a key, "" for a key that no config has."""
+    for schema in _schemas_with(key):
+        text = field_texts(_definer(schema, key.split(".")[-1])).get(key.split(".")[-1], "")
+        return re.split(r"(?<=[.;])\s", " ".join(text.split()))[0].rstrip(".;")
+    return ""
 
 
 def groups_and_options() -> str:

@@ -145,6 +145,24 @@ def compare(
     entries = select([runs] if isinstance(runs, str) else runs, where=where, outputs=outputs)
     if not entries:
         raise RunError(f"there are no runs to compare below {outputs}/")
+    return compare_entries(entries, metric=metric, baseline=baseline, better=better, at=at, paired=paired)
+
+
+def compare_entries(
+    entries: Sequence[Entry],
+    *,
+    metric: str | None = None,
+    baseline: str | None = None,
+    better: str | None = None,
+    at: str | None = None,
+    paired: bool = False,
+    refuse: bool = True,
+) -> Comparison:
+    """Return how groups of these runs compare; without `refuse`, also when nothing can be put beside the baseline.
+
+    Raises:
+        RunError: nothing can be compared; says why and what to do.
+    """
     metric = metric or default_metric(entries)
     require_metric(metric, entries)
     direction = direction_of(metric, better)
@@ -166,7 +184,7 @@ def compare(
         differences=[],
         left_out=left_out,
         notes=_notes(groups),
-        entries=entries,
+        entries=list(entries),
     )
     alike, reasons = [], []
     for group in groups:
@@ -178,7 +196,7 @@ def compare(
             result.left_out.append(f"{group.id} cannot be put beside {chosen.id}: {reason}")
         else:
             alike.append(group)
-    if reasons and not alike:
+    if refuse and reasons and not alike:
         raise RunError(_refusal(groups, chosen, reasons))
     result.differences = _differences(alike, chosen, direction, unit_of(metric), paired=paired)
     return result

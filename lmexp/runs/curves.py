@@ -65,13 +65,14 @@ def read_curves(entry: Entry) -> Curves:
     names = dict.fromkeys(name for row in rows for name in row if name not in NO_SERIES)
     series = {name: [_finite(row.get(name)) for row in rows] for name in names}
     tokens = _tokens(rows)
+    axes = {
+        "steps": [float(row["step"]) for row in rows],
+        "tokens": tokens,
+        "flops": _scaled(tokens, entry.get("flops"), entry.get("tokens")),
+        "seconds": _seconds(tokens, series.get("train/tokens_per_second", []), entry),
+    }
     return Curves(
-        {
-            "steps": [float(row["step"]) for row in rows],
-            "tokens": tokens,
-            "flops": _scaled(tokens, entry.get("flops"), entry.get("tokens")),
-            "seconds": _seconds(tokens, series.get("train/tokens_per_second", []), entry),
-        },
+        {axis: values for axis, values in axes.items() if values},
         {name: values for name, values in series.items() if any(value is not None for value in values)},
     )
 

@@ -8,11 +8,12 @@ import hashlib
 import json
 import math
 import os
+import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Entry:
         """The run on disk."""
         return RunFolder(self.path)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """project/folder: what a person writes to mean this run."""
         return f"{self.path.parent.name}/{self.path.name}"
@@ -86,7 +87,7 @@ class Entry:
     def row(self) -> dict[str, Any]:
         """Everything under one flat set of keys, for --json and for the names of columns."""
         record = {key: value for key, value in self.record.items() if key != "metrics"}
-        return self.config | record | self._known | self.metrics
+        return self.config | record | {key: read(self) for key, read in _KNOWN.items()} | self.metrics
 
     def get(self, key: str) -> Any:
         """Return what a key of `row` holds, None when it holds nothing; reads no more than it must."""
@@ -95,28 +96,26 @@ class Entry:
 
     def quick(self, key: str) -> Any:
         """Return what a key holds as far as the index has it ready, None otherwise."""
-        for known in (self.metrics, self._known, self.brief):
-            if key in known:
-                return known[key]
-        return None
-
-    @property
-    def _known(self) -> dict[str, Any]:
-        return {
-            "run": self.id,
-            "path": str(self.path),
-            "name": self.brief["label"] or self.brief.get("name") or self.path.name,
-            "status": self.status,
-            "tags": self.brief["tags"],
-            "archived": self.brief["archived"],
-            "problem": self.brief["problem"],
-            "group": self.group,
-        }
+        if key in self.metrics:
+            return self.metrics[key]
+        return _KNOWN[key](self) if key in _KNOWN else self.brief.get(key)
 
     @cached_property
     def _details(self) -> tuple[dict[str, Any], dict[str, Any]]:
         found = self.index.details(self.path) if self.index else None
         return found or _read_details(self.path)[:2]
+
+
+_KNOWN: dict[str, Callable[[Entry], Any]] = {
+    "run": lambda entry: entry.id,
+    "path": lambda entry: str(entry.path),
+    "name": lambda entry: entry.brief["label"] or entry.brief.get("name") or entry.path.name,
+    "status": lambda entry: entry.status,
+    "group": lambda entry: entry.group,
+    "tags": lambda entry: entry.brief["tags"],
+    "archived": lambda entry: entry.brief["archived"],
+    "problem": lambda entry: entry.brief["problem"],
+}
 
 
 class Index:
@@ -239,7 +238,7 @@ def _folders(path: str) -> list[str]:
 
 def _read_details(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return config, record and brief of a folder; what cannot be read is named in the brief."""
-    values, config_problem = _read(path / "config.yaml", lambda text: _Loader(text).get_single_data())
+    values, config_problem = _read(path / "config.yaml", _parse_yaml)
     record, record_problem = _read(path / "run.json", json.loads)
     config, labels = flat(values), read_labels(path)
     metrics = record.get("metrics")
@@ -264,6 +263,22 @@ def _read(path: Path, parse: Any) -> tuple[dict[str, Any], str | None]:
     if not isinstance(values, dict):
         return {}, f"{path.name} holds no keys and values"
     return {str(key): value for key, value in values.items()}, None
+
+
+def _parse_yaml(text: str) -> Any:
+    """Return what a config.yaml holds. Runs share most of their blocks, and a block that was read is not read again."""
+    try:
+        blocks = [_parse_block(block) for block in re.split(r"^(?=[A-Za-z_])", text, flags=re.MULTILINE) if block]
+        if all(isinstance(block, dict) for block in blocks):
+            return {key: value for block in blocks for key, value in block.items()}
+    except yaml.YAMLError:
+        pass  # something that reaches over blocks: an alias, or a mistake that the whole text shows better
+    return _Loader(text).get_single_data()
+
+
+@lru_cache(maxsize=4096)
+def _parse_block(text: str) -> Any:
+    return _Loader(text).get_single_data()
 
 
 def _group(config: dict[str, Any], record: dict[str, Any]) -> str:

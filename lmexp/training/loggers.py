@@ -7,16 +7,15 @@ that dies slows no step and stops no run.
 import os
 import queue
 import threading
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from lmexp.config.logger import LoggerConfig, TensorBoardConfig, WandbConfig
-from lmexp.config.store import identity_hash, to_dict
 from lmexp.config.train import TrainConfig
 from lmexp.errors import MissingPackageError
 from lmexp.runs import RunFolder
+from lmexp.runs.sync import load_environment, mirror_arguments, samples_row, start_mirror
 
 FINISH_SECONDS = 30.0
 Row = dict[str, Any]
@@ -90,16 +89,11 @@ class WandbMirror(Logger):
             self.run.warn(f"W&B stopped: {type(error).__name__}: {error}; metrics.jsonl has everything")
 
     def _mirror(self) -> None:
-        from dotenv import load_dotenv
-
-        load_dotenv(Path.cwd() / ".env")
-        import wandb
-
+        load_environment()
+        wanted = self.config.mode
+        mode = wanted.name if wanted else os.environ.get("WANDB_MODE", "offline")
+        mirror = start_mirror(mirror_arguments(self.run, self.train_config, mode=mode))
         samples: list[Row] = []
-        mirror = wandb.init(**self._arguments(wandb))
-        mirror.define_metric("step")
-        mirror.define_metric("tokens")
-        mirror.define_metric("*", step_metric="step")
         while True:
             kind, value = self._queue.get()
             if kind == "finish":
@@ -107,32 +101,9 @@ class WandbMirror(Logger):
                 return
             if kind == "log":
                 mirror.log(value)
-            else:
+            elif value:
                 samples += value
-                table = wandb.Table(
-                    columns=["step", "prompt", "text"],
-                    data=[[row["step"], row["prompt"], row["text"]] for row in samples],
-                )
-                mirror.log({"samples": table, "step": value[-1]["step"]} if value else {})
-
-    def _arguments(self, wandb: Any) -> dict[str, Any]:
-        config = self.config
-        mode = config.mode.name if config.mode else os.environ.get("WANDB_MODE", "offline")
-        seedless = to_dict(self.train_config, identity_only=True)
-        return {
-            "mode": mode,
-            "dir": str(self.run.path.resolve()),
-            "id": self.version,
-            "resume": "allow" if mode == "online" else None,
-            "project": config.project or os.environ.get("WANDB_PROJECT") or self.train_config.project,
-            "entity": config.entity,
-            "name": self.run.path.name,
-            "group": config.run_group or f"{self.train_config.display_name}-{_hash_without_seed(self.train_config)}",
-            "tags": config.tags,
-            "notes": config.notes,
-            "config": to_dict(self.train_config) | {"seed": seedless["seed"]},
-            "settings": wandb.Settings(console="off", x_disable_machine_info=True, disable_git=True, silent=True),
-        }
+                mirror.log(samples_row(samples))
 
 
 def build_tensorboard(config: TensorBoardConfig, *, run: RunFolder, train_config: TrainConfig) -> Logger:
@@ -146,9 +117,3 @@ def build_tensorboard(config: TensorBoardConfig, *, run: RunFolder, train_config
 
 def build_no_logger(config: LoggerConfig, *, run: RunFolder, train_config: TrainConfig) -> None:
     """Return nothing: the run folder has everything."""
-
-
-def _hash_without_seed(config: TrainConfig) -> str:
-    import dataclasses
-
-    return identity_hash(dataclasses.replace(config, seed=0))[:6]

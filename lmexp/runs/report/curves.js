@@ -22,6 +22,7 @@ function metricNames() {
 
 function renderCurves() {
   const names = metricNames();
+  byId("curves-controls").hidden = !names.length;
   if (!names.length) return clearChart(content.runs?.length ? "These runs have no curves." : "There are no runs yet.");
   const metric = [state.metric, content.metric, names[0]].find((name) => names.includes(name));
   options("metric", names.map((name) => [name, name]), metric);
@@ -203,17 +204,17 @@ function nameEnds(plot, series) {
   const ends = series.map((one) => endOf(plot, one)).filter((end) => end && end.y >= top && end.y <= top + height);
   if (ends.length > 24) return;
   const [context, ratio] = [plot.ctx, devicePixelRatio || 1];
-  ends.sort((a, b) => a.y - b.y).forEach((end, at) => {
-    end.y = Math.max(end.y, (ends[at - 1]?.y ?? 0) + 13 * ratio);
-  });
-  const below = Math.max(0, (ends.at(-1)?.y ?? 0) - top - height);
+  ends.sort((a, b) => a.y - b.y);
+  for (let i = 1; i < ends.length; i++) ends[i].y = Math.max(ends[i].y, ends[i - 1].y + 13 * ratio);
+  let limit = top + height;
+  for (const end of ends.toReversed()) limit = (end.y = Math.min(end.y, limit)) - 13 * ratio;
   context.save();
   context.font = `600 ${12 * ratio}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   context.textAlign = "left";
   for (const { group, x, y } of ends) {
     context.fillStyle = colour(markOf(group));
-    context.fillText(group.id, x + 5 * ratio, y - below);
+    context.fillText(group.id, x + 5 * ratio, y);
   }
   context.restore();
 }

@@ -211,7 +211,8 @@ function renderHeader() {
     .filter(Boolean).join(" · "));
   const list = h("ul", {}, notes.map((note) => h("li", {}, note)));
   fill("notes", notes.length ? [h("h2", {}, "Left out"), list] : []);
-  fill("made", h("span", {}, `Made ${day(content.created)} by `), h("code", {}, content.command || "lmexp report"));
+  const made = content.created ? `Made ${day(content.created)} by ` : "Made by ";
+  fill("made", h("span", {}, made), h("code", {}, content.command || "lmexp report"));
 }
 
 function summaryOf(groups, runs) {

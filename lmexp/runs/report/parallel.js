@@ -6,7 +6,7 @@
    the arrow keys on its two handles, and narrows every section of the page. Brushes are kept as "low:high:key". */
 
 const MOST_AXES = 9;
-const PLOT = { height: 340, top: 54, bottom: 30, side: 76, least: 92, most: 420 };
+const PLOT = { height: 340, top: 54, bottom: 30, side: 62, least: 108, most: 420 };
 
 /** Return the axes, most important key first and the metric last: {key, place(run), marks: [[position, text]]}. */
 function parallelAxes(content, groupOf) {
@@ -86,7 +86,7 @@ function renderParallel() {
   const width = across(axes.length - 1) + PLOT.side;
   const plot = h("svg", { viewBox: `0 0 ${width} ${PLOT.height}`, width, height: PLOT.height, role: "group",
     "aria-label": "A line for each run through its choices to its result", class: "parallel" },
-  h("g", { "aria-hidden": "true" }, lines),
+  h("g", { "aria-hidden": "true", class: chosen.size > 100 ? "many" : null }, lines),
   axes.map((axis, index) => parallelAxis(axis, across(index), brushes.get(axis.key))));
   const hint = "Drag along an axis to keep only those runs on the whole page. With the keyboard, move the handles of an"
     + " axis with the arrow keys and free it with Escape."
@@ -118,12 +118,13 @@ function parallelAxis(axis, x, brush) {
   const area = h("rect", { class: "area", x: x - 14, y: top - 10, width: 28, height: length + 20 });
   const part = h("rect", { class: brush ? "part" : "part none", x: x - 5, width: 10 });
   placePart(part, low, high);
-  area.addEventListener("pointerdown", (event) => dragBrush(event, axis, area, part));
+  const drag = (stays) => (event) => dragBrush(event, axis, area, part, stays);
+  area.addEventListener("pointerdown", drag());
   return h("g", { class: "axis" },
     h("text", { class: "name", x, y: 20, "text-anchor": "middle" }, cut(name), h("title", {}, axis.key)),
     h("line", { x1: x, x2: x, y1: heightOf(0), y2: top }), marks, part, area,
-    handle(axis, x, "lowest", low, (value) => setBrush(axis.key, Math.min(value, high), high)),
-    handle(axis, x, "highest", high, (value) => setBrush(axis.key, low, Math.max(value, low))));
+    handle(axis, x, "lowest", low, drag(high), (value) => setBrush(axis.key, Math.min(value, high), high)),
+    handle(axis, x, "highest", high, drag(low), (value) => setBrush(axis.key, low, Math.max(value, low))));
 }
 
 function placePart(part, low, high) {
@@ -131,7 +132,7 @@ function placePart(part, low, high) {
   part.setAttribute("height", Math.max(1, heightOf(low) - heightOf(high)));
 }
 
-function handle(axis, x, which, value, set) {
+function handle(axis, x, which, value, onpointerdown, set) {
   const [y, side] = [heightOf(value), which === "highest" ? -1 : 1];
   const move = { ArrowUp: axis.step, ArrowRight: axis.step, ArrowDown: -axis.step, ArrowLeft: -axis.step };
   const onkeydown = (event) => {
@@ -143,20 +144,22 @@ function handle(axis, x, which, value, set) {
   };
   return h("path", {
     class: "handle", d: `M${x - 7} ${y}H${x + 7}L${x} ${y + side * 9}Z`, tabindex: 0, role: "slider", onkeydown,
+    onpointerdown,
     "aria-label": `${axis.key}, ${which} shown`, "aria-orientation": "vertical", "aria-valuemin": 0,
     "aria-valuemax": 100, "aria-valuenow": Math.round(value * 100), "aria-valuetext": axis.say(value),
     "data-focus": `brush ${which} ${axis.key}`,
   });
 }
 
-/** Follow the pointer along an axis; the brush is set when it is let go. A click without a move frees the axis. */
-function dragBrush(event, axis, area, part) {
+/** Follow the pointer along an axis, from where it went down or from `stays`, the other end when a handle is
+    dragged; the brush is set when it is let go. A click without a move frees the axis. */
+function dragBrush(event, axis, area, part, stays) {
   const box = area.ownerSVGElement.getBoundingClientRect();
   const at = ({ clientY }) => {
     const y = ((clientY - box.top) / box.height) * PLOT.height;
     return Math.min(1, Math.max(0, (heightOf(0) - y) / (heightOf(0) - heightOf(1))));
   };
-  const from = at(event);
+  const from = stays ?? at(event);
   const ends = (now) => [Math.min(from, at(now)), Math.max(from, at(now))];
   const move = (now) => {
     part.classList.remove("none");
