@@ -198,7 +198,7 @@ def compare_entries(
             alike.append(group)
     if refuse and reasons and not alike:
         raise RunError(_refusal(groups, chosen, reasons))
-    result.differences = _differences(alike, chosen, direction, unit_of(metric), paired=paired)
+    result.differences = differences(alike, chosen, direction, unit_of(metric), paired=paired)
     return result
 
 
@@ -321,7 +321,7 @@ def _equals(text: str) -> Any:
     return lambda entry: str(look_up(entry, key)) == value or number(look_up(entry, key)) == value
 
 
-def _differences(
+def differences(
     groups: Sequence[Group], baseline: Group, direction: Direction, unit: str, *, paired: bool
 ) -> list[Difference]:
     pairs = [_pair(group, baseline, paired=paired) for group in groups]

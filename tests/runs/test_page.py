@@ -443,13 +443,16 @@ def test_address_restores_the_view_and_back_undoes_a_step(reader: Reader) -> Non
     tab.get_by_label("Show group A").uncheck()
     tab.get_by_label("Across").select_option("flops")
     tab.get_by_label("Theme").select_option("dark")
+    tab.get_by_label("fit the later part").uncheck()
+    tab.get_by_label("single runs").check()
     tab.locator(".expand").first.click()
     tab.locator("#environment summary").click()
     reader.wait_for("location.hash.includes('fold=environment')")
     tab.locator("#filter").fill("done")
 
     def seen() -> list[Any]:
-        code = "[chart.axes[0].label, chart.data.length, document.documentElement.dataset.theme, byId('filter').value]"
+        code = "[chart.axes[0].label, chart.data.length, document.documentElement.dataset.theme, byId('filter').value,"
+        code += "...[...document.querySelectorAll('.controls input')].map((box) => box.checked)]"
         shown = tab.locator("#environment-tables table").count(), tab.locator(".runs").count()
         return [reader.rows(), tab.locator("tr.off").count(), *shown, *reader.ask(code)]
 
@@ -522,7 +525,9 @@ def test_hostile_text_stays_text(reader: Reader) -> None:
     foreign = ":is(header, search, main, footer) :is(script, img, iframe, object, form, a, style, base, meta, link)"
     assert reader.ask(f"document.querySelectorAll('{foreign}').length") == 0
     attack = "#q=&metric=__proto__&x=constructor&sort=__proto__&brush=0:1:__proto__&theme=<b>&prompt=<img>&step=x"
+    content["keys"] = {}
     reader.open(content, attack + "&rows=1")
+    assert "[native code]" not in reader.tab.locator("main").inner_text()
     assert len(reader.rows()) == 30
 
 
