@@ -1,10 +1,11 @@
 """The door: a command becomes a call of one function, which is imported only then. No torch here."""
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -373,6 +374,60 @@ def compare(
         from lmexp.runs.comparison_table import as_text
 
         print(as_text(result, color=sys.stdout.isatty()))
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, projects, sweeps, tags, patterns such as 'lstm*'; none: all.")
+    ] = None,
+    out: Annotated[
+        str, typer.Option("--out", help=".html the page, .md tables, .svg .png .pdf learning curves.")
+    ] = "report.html",
+    title: Annotated[str | None, typer.Option(help="What the report is called.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What to compare.  [default: val/bits_per_byte]")] = None,
+    baseline: Annotated[str | None, typer.Option(help="As for lmexp compare.")] = None,
+    better: Annotated[str | None, typer.Option(help="lower or higher, for metrics of your own.")] = None,
+    at: Annotated[str | None, typer.Option(help="As for lmexp compare.")] = None,
+    where: Annotated[str | None, typer.Option(help="A condition, as for lmexp runs.")] = None,
+    outputs: Outputs = "outputs",
+) -> None:
+    """Write one file that shows runs, their curves and what can be said of them; opens without a server."""
+    with _errors():
+        from lmexp.runs.listing import select
+        from lmexp.runs.report.write import write_report
+
+        entries = select(runs or [], where=where, outputs=outputs)
+        options = {"metric": metric, "baseline": baseline, "better": better, "at": at}
+        name = title or f"lmexp: {', '.join(runs) if runs else 'all runs'}"
+        path = write_report(entries, out, title=name, command=shlex.join(["lmexp", *sys.argv[1:]]), **options)
+        print(f"{path}: {len(entries):,} run{'s' * (len(entries) != 1)}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
+def dashboard(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Runs, projects, sweeps, tags, patterns such as 'lstm*'; none: all.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="What to compare.  [default: val/bits_per_byte]")] = None,
+    baseline: Annotated[str | None, typer.Option(help="As for lmexp compare.")] = None,
+    where: Annotated[str | None, typer.Option(help="A condition, as for lmexp runs.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8642,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    outputs: Outputs = "outputs",
+) -> None:
+    """Show the report live on 127.0.0.1 while runs are going on."""
+    with _errors():
+        from lmexp.runs.dashboard import serve
+        from lmexp.runs.listing import select
+        from lmexp.runs.report.content import report_content
+
+        def content() -> dict[str, Any]:
+            entries = select(runs or [], where=where, outputs=outputs)
+            title = f"lmexp: {', '.join(runs) if runs else 'all runs'}"
+            return report_content(entries, title=title, command="lmexp dashboard", metric=metric, baseline=baseline)
+
+        serve(content, port=port, open_browser=open_browser, say=_say)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

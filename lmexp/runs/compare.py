@@ -233,12 +233,12 @@ def _scored(
         value = entry.metrics.get(metric) if axis is None else read_curves(entry).value_at(metric, axis, place)
         reason = _why_not(entry, metric, axis, place, value)
         if reason is not None:
-            left_out.append(f"{_shown(entry)}: {reason}")
+            left_out.append(f"{one_line(entry.id)}: {reason}")
             continue
         seed = entry.get("seed")
         same = scored.get((entry.group, seed))
         if same is not None:
-            left_out.append(f"{_shown(same[0])}: {_shown(entry)} is the same experiment with the same seed, and newer")
+            left_out.append(f"{one_line(same[0].id)}: {one_line(entry.id)} is the same experiment with the same seed, and newer")
         assert value is not None
         scored[entry.group, seed] = (entry, value)
     return list(scored.values())

@@ -8,7 +8,7 @@ from typing import Any
 
 from lmexp.runs.index import Entry
 
-AXES = {"steps": "step", "tokens": "tokens", "flops": "FLOPs", "seconds": "seconds of training"}
+AXES = {"steps": "steps", "tokens": "tokens", "flops": "FLOPs", "seconds": "seconds of training"}
 """What runs can be put side by side at, and what it is called."""
 NO_SERIES = ("step", "tokens")
 

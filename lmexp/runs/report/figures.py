@@ -56,7 +56,7 @@ def write_figure(content: Mapping[str, Any], path: Path, *, axis: str = "tokens"
 
 def _points(run: Mapping[str, Any], metric: str, axis: str) -> tuple[list[float], list[float]]:
     columns = {key: values for key, values in run["curves"].items() if key != "series"}
-    return Curves(columns, run["curves"].get("series", {})).points(metric, axis)
+    return Curves(columns, run["curves"]["series"]).points(metric, axis)
 
 
 def _band(

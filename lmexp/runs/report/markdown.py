@@ -37,11 +37,16 @@ def _groups(content: Mapping[str, Any]) -> str:
         row = [group["id"], _plain(group["label"]), str(group["n"]), _figure(group["mean"])]
         row += [_interval(group["low"], group["high"]), _figure(group["sd"])]
         if has_differences:
-            found = group["difference"]
-            shown = f"{_figure(found['value'])} {_interval(found['low'], found['high'])} {MARKS[found['verdict']]}"
-            row.append(shown.strip() if found else "") if found else row.append("")
+            row.append(_against(group["difference"]))
         rows.append(row)
     return _table(titles, rows)
+
+
+def _against(difference: Mapping[str, Any] | None) -> str:
+    if difference is None:
+        return ""
+    interval = _interval(difference["low"], difference["high"])
+    return " ".join(filter(None, [_figure(difference["value"]), interval, MARKS[difference["verdict"]]]))
 
 
 def _statements(content: Mapping[str, Any]) -> list[str]:
