@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import typing
+from collections.abc import Hashable
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -52,7 +53,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def identity_of(values: dict[str, Any], schema: type[Settings] = TrainConfig) -> dict[str, Any]:
-    """Return the part of a saved config that makes the experiment; a key that this lmexp does not know belongs to it."""
+    """Return the part of a saved config that makes the experiment; keys that this lmexp does not know belong to it."""
     fields, hints = _fields(schema)
     result = {}
     for key, value in values.items():
@@ -126,7 +127,8 @@ def differences(a: Settings, b: Settings, *, identity_only: bool = False) -> dic
 
 
 @cache
-def _fields(schema: type[Settings]) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
+def _fields(schema: Hashable) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
+    assert isinstance(schema, type) and issubclass(schema, Settings)
     return {field.name: field for field in dataclasses.fields(schema)}, typing.get_type_hints(schema)
 
 

@@ -238,7 +238,9 @@ def _scored(
         seed = entry.get("seed")
         same = scored.get((entry.group, seed))
         if same is not None:
-            left_out.append(f"{one_line(same[0].id)}: {one_line(entry.id)} is the same experiment with the same seed, and newer")
+            left_out.append(
+                f"{one_line(same[0].id)}: {one_line(entry.id)} is the same experiment with the same seed, and newer"
+            )
         assert value is not None
         scored[entry.group, seed] = (entry, value)
     return list(scored.values())
@@ -310,7 +312,9 @@ def _baseline(text: str | None, groups: Sequence[Group]) -> Group:
         found = [group for group in groups if holds(group.entries[0])]
     if len(found) == 1:
         return found[0]
-    there = "\n".join(f"{group.id}  {one_line(group.label)}" for group in sorted(groups, key=lambda g: (len(g.id), g.id)))
+    there = "\n".join(
+        f"{group.id}  {one_line(group.label)}" for group in sorted(groups, key=lambda g: (len(g.id), g.id))
+    )
     count = "no group" if not found else f"{len(found)} groups"
     raise RunError(f"--baseline {one_line(text)} means {count}; choose a letter, or a run of the group:\n{there}")
 

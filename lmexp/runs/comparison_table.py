@@ -20,7 +20,9 @@ MOST_NOTES = 8
 def as_text(comparison: Comparison, *, width: int | None = None, color: bool = False) -> str:
     """Return a comparison as text that fits a terminal."""
     system: Literal["standard"] | None = "standard" if color else None
-    console = Console(width=width, highlight=False, markup=False, emoji=False, force_terminal=color, color_system=system)
+    console = Console(
+        width=width, highlight=False, markup=False, emoji=False, force_terminal=color, color_system=system
+    )
     with console.capture() as captured:
         console.print(_layout(comparison, console.width))
     return "\n".join(line.rstrip() for line in captured.get().splitlines())

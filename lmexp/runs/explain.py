@@ -15,9 +15,28 @@ from lmexp.runs.listing import OUTPUTS, select
 from lmexp.runs.text import number, one_line
 
 EFFECT = (
-    *("data_fingerprint", "data.name", "tokenizer_hash", "tokenizer", "task", "init_from", "model.name", "model", "tokens"),
+    *(
+        "data_fingerprint",
+        "data.name",
+        "tokenizer_hash",
+        "tokenizer",
+        "task",
+        "init_from",
+        "model.name",
+        "model",
+        "tokens",
+    ),
     *("trainer.max_steps", "trainer.max_epochs", "data.batch_size", "data.context_length", "data", "optimizer.name"),
-    *("optimizer.learning_rate", "optimizer", "schedule", "trainer.precision", "trainer", "callbacks", "source_hash", "git"),
+    *(
+        "optimizer.learning_rate",
+        "optimizer",
+        "schedule",
+        "trainer.precision",
+        "trainer",
+        "callbacks",
+        "source_hash",
+        "git",
+    ),
     *("packages.torch", "packages", "device", "world_size", "num_threads", "seed", "python", "platform", "host"),
 )
 """Keys and groups of keys, those first that usually move a result most."""

@@ -288,7 +288,9 @@ def _group(config: dict[str, Any], record: dict[str, Any]) -> str:
     more = {
         "data": record.get("data_fingerprint"),
         "tokenizer": record.get("tokenizer_hash"),
-        "pretrained": model.get("name_or_path") if isinstance(model, dict) and model.get("name") == HFConfig.name else 0,
+        "pretrained": model.get("name_or_path")
+        if isinstance(model, dict) and model.get("name") == HFConfig.name
+        else 0,
         "parent": parent.get("step") if isinstance(parent, dict) else None,
         "init_from": start.get("weights") if isinstance(start, dict) else None,
     }

@@ -89,5 +89,3 @@ def in_bytes(number: int) -> str:
 
 def _with_unit(value: Any, form: str, unit: str) -> str:
     return f"{value:{form}} {unit}".strip() if isinstance(value, int | float) else ""
-
-

@@ -39,9 +39,17 @@ def make_run(tmp_path: Path, composed: Callable[..., Any]) -> MakeRun:
         run = RunFolder(tmp_path / "outputs" / project / (name or f"run-{count:04d}"))
         run.create(config)
         known = {
-            **{"id": f"{count:08d}", "project": project, "name": config.display_name, "seed": seed, "status": "done"},
-            **{"created": f"2026-01-01T{count // 3600:02d}:{count // 60 % 60:02d}:{count % 60:02d}+00:00"},
-            **{"data_fingerprint": "d1", "tokenizer_hash": "t1", "source_hash": "s1", "step": 100, "tokens": 1000},
+            "id": f"{count:08d}",
+            "project": project,
+            "name": config.display_name,
+            "seed": seed,
+            "status": "done",
+            "created": f"2026-01-01T{count // 3600:02d}:{count // 60 % 60:02d}:{count % 60:02d}+00:00",
+            "data_fingerprint": "d1",
+            "tokenizer_hash": "t1",
+            "source_hash": "s1",
+            "step": 100,
+            "tokens": 1000,
         }
         metrics = record.pop("metrics", {} if value is None else {"val/bits_per_byte": value})
         run.update(**known | record, metrics=metrics)

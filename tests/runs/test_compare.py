@@ -47,7 +47,9 @@ def test_a_clear_difference_is_stated_with_its_interval(outputs: Path, make_run:
     shift = welch(best.numbers, baseline.numbers)
     assert (difference.value, difference.low, difference.high) == (shift.value, shift.low, shift.high)
     assert (difference.verdict, comparison.verdict) == ("better", "better")
-    expected = f"B is better than A by {-shift.value:.3f} bits per byte [{-shift.high:.3f}, {-shift.low:.3f}], n = 5 and 5"
+    expected = (
+        f"B is better than A by {-shift.value:.3f} bits per byte [{-shift.high:.3f}, {-shift.low:.3f}], n = 5 and 5"
+    )
     assert difference.text == expected
 
 
@@ -67,7 +69,9 @@ def test_noise_is_not_a_difference_and_the_seeds_it_would_take_are_said(outputs:
     assert difference.text.endswith("more seeds a side would")
 
 
-@pytest.mark.parametrize(("seeds", "text"), [(1, "B and A: n = 1: no statement"), (3, "B and A: n = 3: no statement below 4")])
+@pytest.mark.parametrize(
+    ("seeds", "text"), [(1, "B and A: n = 1: no statement"), (3, "B and A: n = 3: no statement below 4")]
+)
 def test_few_seeds_make_no_statement(outputs: Path, make_run: MakeRun, seeds: int, text: str) -> None:
     groups(make_run, 2.0, 1.0, seeds=seeds)
     comparison = compare(outputs)
@@ -192,7 +196,7 @@ def test_another_budget_is_refused_and_the_curve_offered(outputs: Path, make_run
     assert compare(outputs, at="end").groups[0].mean == 1.5
     at_tokens = compare(outputs, at="tokens")
     assert at_tokens.at == "1,000 tokens"
-    found = {group.entries[0].get("model"): group.numbers for group in at_tokens.groups}
+    found = {group.entries[0].get("model.name"): group.numbers for group in at_tokens.groups}
     lstm = [2.3 + seed / 100 + 0.5 * (1.7 - 2.3 - seed / 100) for seed in range(4)]
     assert found == {"transformer": pytest.approx([2.0] * 4), "lstm": pytest.approx(lstm)}
     by_place = compare(outputs, at="tokens=500")
@@ -242,7 +246,9 @@ def test_what_cannot_be_is_said_in_one_line(
         compare(outputs, **options)
 
 
-@pytest.mark.parametrize("baseline", ["B", "learning_rate=0.002", "optimizer.learning_rate=0.002", "run-0007", "p/run-0007"])
+@pytest.mark.parametrize(
+    "baseline", ["B", "learning_rate=0.002", "optimizer.learning_rate=0.002", "run-0007", "p/run-0007"]
+)
 def test_a_baseline_has_many_names(outputs: Path, make_run: MakeRun, baseline: str) -> None:
     groups(make_run, 2.0, 1.9)
     assert compare(outputs, baseline=baseline).baseline == "B"

@@ -11,9 +11,9 @@ import pytest
 
 from lmexp import compose
 from lmexp.errors import RunError
-from lmexp.runs import RunFolder, find_run, list_runs
-from lmexp.runs.folder import replace_file
-from lmexp.runs.listing import as_rows, as_table, status_of
+from lmexp.runs import RunFolder, find_run
+from lmexp.runs.folder import replace_file, status_of
+from lmexp.runs.listing import as_table, select
 
 
 def make(outputs: Path, name: str, **record: object) -> RunFolder:
@@ -103,9 +103,9 @@ def test_a_run_without_a_sign_of_life_is_cut_off() -> None:
 
 def test_the_table_fits_its_width(tmp_path: Path) -> None:
     make(tmp_path, "transformer-python_docs-0123456789ab", metrics={"val/loss_nats": 3.21}, step=100, tokens=409600)
-    rows = as_rows(list_runs(tmp_path))
+    entries = select(outputs=tmp_path)
     for width in (80, 120):
-        lines = as_table(rows, width).splitlines()
+        lines = as_table(entries, width=width).splitlines()
         assert max(map(len, lines)) <= width
         assert "3.2100" in lines[1]
 
@@ -114,8 +114,8 @@ def test_runs_are_listed_without_torch(tmp_path: Path) -> None:
     make(tmp_path, "a")
     program = f"""
 import sys, json
-from lmexp.runs.listing import as_rows, list_runs
-print(json.dumps(as_rows(list_runs({str(tmp_path)!r}))))
+from lmexp.runs.listing import as_rows, select
+print(json.dumps(as_rows(select(outputs={str(tmp_path)!r}))))
 assert "torch" not in sys.modules and "hydra" not in sys.modules
 """
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

@@ -120,14 +120,13 @@ def test_runs_that_differ_in_their_seed_only_are_a_group(outputs: Path, make_run
 
 
 def test_the_identity_of_plain_values_is_that_of_the_dataclasses(make_run: MakeRun) -> None:
-    for overrides in ([], ["model=lstm", "task=pretrain"], ["data=text", "data.path=a.txt"], ["callbacks=ema"]):
+    for overrides in ([], ["model=lstm", "task=pretrain"], ["model=gpt2", "optimizer=adamw"], ["callbacks=ema"]):
         config = from_yaml(make_run(2.0, *overrides).path / "config.yaml")
         identity = to_dict(config, identity_only=True)
         assert identity_of(to_dict(config)) == identity
         everything = flat(to_dict(config))
-        assert {key for key in everything if is_identity(key, everything)} == {
-            key for key, value in flat(identity).items() if value != {}
-        }
+        inner = {key for key in everything if everything[key] != {}}
+        assert {key for key in inner if is_identity(key, everything)} == inner & set(flat(identity))
 
 
 def test_a_config_of_another_version_or_plugin_is_still_a_run(outputs: Path, make_run: MakeRun) -> None:

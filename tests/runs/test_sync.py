@@ -263,6 +263,7 @@ def test_without_an_account_one_line_says_what_to_do_and_no_question_is_asked(ac
 def test_a_wrong_key_is_said_in_one_line(key: str, server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     server.answers["Viewer"] = 401
     monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setenv("WANDB_SERVICE", "3-1-unix-/tmp/gone")  # the helper of another W&B run of this process
     with pytest.raises(SyncError, match=r"^W&B refuses the key; .*(not logged in|40\+ characters)[^\n]*$") as error:
         sync([made("lstm")], say=lambda _: None)
     assert error.value.exit_code == 2

@@ -12,7 +12,6 @@ from lmexp.runs.curves import Curves, read_curves
 from lmexp.runs.explain import ENVIRONMENT
 from lmexp.runs.folder import now
 from lmexp.runs.index import Entry
-from lmexp.runs.likeness import differing_keys
 from lmexp.runs.text import number
 
 VERSION = 1
