@@ -311,6 +311,23 @@ def archive_runs(
             labels.archive(run, archived=not undo)
 
 
+@runs_app.command("sync")
+def sync_runs(
+    context: typer.Context,
+    runs: Annotated[list[str] | None, typer.Argument(help="Runs, projects, tags, patterns; none: all.")] = None,
+    project: Annotated[str | None, typer.Option(help="Project at W&B; else that of the run.")] = None,
+    entity: Annotated[str | None, typer.Option(help="User or team at W&B; else that of the account.")] = None,
+) -> None:
+    """Push runs to W&B, with their groups; needs an account."""
+    with _errors():
+        from lmexp.runs.listing import select
+        from lmexp.runs.sync import sync
+
+        folders = [entry.folder for entry in select(runs or [], outputs=context.obj)]
+        count = sync(folders, project=project, entity=entity, say=_say)
+        print(f"{count} run{'s' * (count != 1)} pushed to W&B")
+
+
 @runs_app.command("delete")
 def delete_runs(
     context: typer.Context,

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Hashable
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -127,8 +126,7 @@ def differences(a: Settings, b: Settings, *, identity_only: bool = False) -> dic
 
 
 @cache
-def _fields(schema: Hashable) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
-    assert isinstance(schema, type) and issubclass(schema, Settings)
+def _fields(schema: Any) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
     return {field.name: field for field in dataclasses.fields(schema)}, typing.get_type_hints(schema)
 
 

@@ -326,8 +326,9 @@ def _equals(text: str) -> Any:
 
 
 def differences(
-    groups: Sequence[Group], baseline: Group, direction: Direction, unit: str, *, paired: bool
+    groups: Sequence[Group], baseline: Group, direction: Direction, unit: str, *, paired: bool = False
 ) -> list[Difference]:
+    """Return what can be said of each group beside the baseline, all comparisons taken together."""
     pairs = [_pair(group, baseline, paired=paired) for group in groups]
     tested = [number for number, (a, b) in enumerate(pairs) if _too_few(a, b, paired=paired) is None]
     shifts: dict[int, statistics.Shift] = {}

@@ -85,7 +85,7 @@ def as_text(one: Entry, other: Entry, rows: list[dict[str, Any]], *, width: int 
     """Return the differences of two runs as a table for a terminal."""
     if not rows:
         return f"{one.id} and {other.id} differ in nothing that is recorded"
-    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    console = Console(width=width, highlight=False, markup=False, emoji=False, force_jupyter=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("", one_line(one.title), one_line(other.title), ""):
         table.add_column(Text(title), overflow="fold")

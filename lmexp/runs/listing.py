@@ -251,4 +251,4 @@ def _cell(value: Any) -> Any:
 
 
 def _console(width: int | None) -> Console:
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    return Console(width=width, highlight=False, markup=False, emoji=False, force_jupyter=False)

@@ -46,13 +46,13 @@ def test_the_content_holds_groups_runs_curves_samples_and_failures(project: Path
     assert [(group["id"], group["n"]) for group in content["groups"]] == [("A", 5), ("B", 5)]
     assert content["groups"][1]["difference"]["verdict"] == "worse"
     assert len(content["runs"]) == 12
-    run = next(run for run in content["runs"] if run["seed"] == 0)
+    run = next(run for run in content["runs"] if run["seed"] == 0 and run["status"] == "done")
     assert run["group"] == "A"
     assert len(run["curves"]["step"]) == len(run["curves"]["series"]["train/loss_nats"]) == 101
     assert run["curves"]["flops"][-1] == 2e6
     assert run["curves"]["seconds"][-1] == pytest.approx(10.0)
     assert run["samples"] == [{"step": 100, "prompt": "The", "text": "end\x1b[0m"}]
-    assert [run["error"] for run in content["runs"] if run["error"]][0] == "the disk was full | <b>"
+    assert next(run["error"] for run in content["runs"] if run["status"] == "failed") == "the disk was full | <b>"
     assert content["keys"]["model.num_layers"] == "Transformer blocks"
 
 
