@@ -51,7 +51,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def identity_of(values: dict[str, Any], schema: type[Settings] = TrainConfig) -> dict[str, Any]:
+def identity_of(values: dict[str, Any], schema: type = TrainConfig) -> dict[str, Any]:
     """Return the part of a saved config that makes the experiment; keys that this lmexp does not know belong to it."""
     fields, hints = _fields(schema)
     result = {}
@@ -70,7 +70,7 @@ def identity_of(values: dict[str, Any], schema: type[Settings] = TrainConfig) ->
 
 def is_identity(key: str, config: dict[str, Any]) -> bool:
     """Return whether a dotted key of a flat config makes the experiment."""
-    schema: type[Settings] = TrainConfig
+    schema: type = TrainConfig
     path: list[str] = []
     for part in key.split("."):
         fields, hints = _fields(schema)
@@ -126,7 +126,7 @@ def differences(a: Settings, b: Settings, *, identity_only: bool = False) -> dic
 
 
 @cache
-def _fields(schema: Any) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
+def _fields(schema: type) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
     return {field.name: field for field in dataclasses.fields(schema)}, typing.get_type_hints(schema)
 
 
