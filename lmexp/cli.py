@@ -246,7 +246,7 @@ def runs(
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV for a spreadsheet.")] = False,
     outputs: Outputs = "outputs",
 ) -> None:
-    """List runs with their results; name, tag, archive, delete and push them."""
+    """List runs and their results; name, tag and delete them."""
     if context.invoked_subcommand:
         context.obj = outputs
         return

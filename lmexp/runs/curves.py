@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,43 +38,42 @@ class Curves:
         share = (place - xs[right - 1]) / (xs[right] - xs[right - 1])
         return ys[right - 1] + share * (ys[right] - ys[right - 1])
 
-    def thinned(self, most: int, metrics: Iterable[str]) -> "Curves":
-        """Return at most so many rows of some metrics: rows that hold an evaluation first, then others evenly."""
-        names = [name for name in metrics if name in self.series]
-        length = len(self.axes.get("steps", []))
-        evaluated = [row for row in range(length) if any(_at(self.series[name], row) for name in names if _rare(name))]
-        kept = {0, length - 1, *_evenly(evaluated, most // 2)} if length else set()
-        kept |= set(_evenly([row for row in range(length) if row not in kept], most - len(kept)))
-        rows = sorted(kept)
-        return Curves(
-            {axis: [values[row] for row in rows] for axis, values in self.axes.items()},
-            {name: [self.series[name][row] for row in rows] for name in names},
-        )
 
+def read_curves(entry: Entry, metrics: Sequence[str] | None = None, *, most: int | None = None) -> Curves:
+    """Return the curves of a run; lines that are damaged or go back in steps are left out.
 
-def read_curves(entry: Entry) -> Curves:
-    """Return the curves of a run; lines that are damaged or go back in steps are left out."""
+    `metrics` are read alone; of more than `most` rows those that hold an evaluation are kept first, then others evenly.
+    """
     rows, last = [], -1.0
     for row in entry.folder.metrics:
-        step = row.get("step") if isinstance(row, dict) else None
-        if isinstance(step, int | float) and math.isfinite(step) and step >= last:
+        step = _finite(row.get("step")) if isinstance(row, dict) else None
+        if step is not None and step >= last:
             rows.append(row)
             last = step
     if not rows:
         return Curves()
-    names = dict.fromkeys(name for row in rows for name in row if name not in NO_SERIES)
-    series = {name: [_finite(row.get(name)) for row in rows] for name in names}
+    names = list(dict.fromkeys(name for row in rows for name in row) if metrics is None else metrics)
     tokens = _tokens(rows)
     axes = {
         "steps": [float(row["step"]) for row in rows],
         "tokens": tokens,
         "flops": _scaled(tokens, entry.get("flops"), entry.get("tokens")),
-        "seconds": _seconds(tokens, series.get("train/tokens_per_second", []), entry),
+        "seconds": _seconds(tokens, [_finite(row.get("train/tokens_per_second")) for row in rows], entry),
     }
+    kept = range(len(rows)) if most is None or len(rows) <= most else _thinned(rows, names, most)
+    series = {name: [_finite(rows[place].get(name)) for place in kept] for name in names if name not in NO_SERIES}
     return Curves(
-        {axis: values for axis, values in axes.items() if values},
+        {axis: [values[place] for place in kept] for axis, values in axes.items() if values},
         {name: values for name, values in series.items() if any(value is not None for value in values)},
     )
+
+
+def _thinned(rows: Sequence[dict[str, Any]], names: Sequence[str], most: int) -> list[int]:
+    rare = [name for name in names if not name.startswith("train/") and name not in NO_SERIES]
+    evaluated = [place for place, row in enumerate(rows) if any(name in row for name in rare)]
+    kept = {0, len(rows) - 1, *_evenly(evaluated, most // 2)}
+    kept |= set(_evenly([place for place in range(len(rows)) if place not in kept], most - len(kept)))
+    return sorted(kept)
 
 
 def _tokens(rows: list[dict[str, Any]]) -> list[float]:
@@ -105,16 +104,8 @@ def _scaled(tokens: list[float], total: Any, total_tokens: Any) -> list[float]:
 
 
 def _finite(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = type(value) is float or type(value) is int  # not isinstance, which takes True for a number
     return float(value) if is_number and math.isfinite(value) else None
-
-
-def _at(values: list[float | None], row: int) -> bool:
-    return values[row] is not None
-
-
-def _rare(name: str) -> bool:
-    return not name.startswith("train/")
 
 
 def _evenly(rows: list[int], most: int) -> list[int]:

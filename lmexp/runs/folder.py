@@ -247,6 +247,10 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         return []
+    try:
+        return json.loads(f"[{','.join(line for line in lines if line.strip())}]")
+    except ValueError:  # a line is damaged: the others count
+        pass
     rows = []
     for line in lines:
         try:

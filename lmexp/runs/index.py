@@ -39,19 +39,21 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class Entry:
     """A run as the index knows it. `brief` is what lists and comparisons need; the rest is read when asked for."""
 
-    path: Path
+    id: str
+    """project/folder: what a person writes to mean this run."""
     brief: dict[str, Any]
+    outputs: Path
     index: "Index | None" = None
+
+    @cached_property
+    def path(self) -> Path:
+        """The folder."""
+        return self.outputs / self.id
 
     @property
     def folder(self) -> RunFolder:
         """The run on disk."""
         return RunFolder(self.path)
-
-    @cached_property
-    def id(self) -> str:
-        """project/folder: what a person writes to mean this run."""
-        return f"{self.path.parent.name}/{self.path.name}"
 
     @property
     def title(self) -> str:
@@ -179,7 +181,7 @@ class Index:
             database.executemany(f"DELETE FROM {table} WHERE path = ?", gone)
         rows = database.execute("SELECT path, brief FROM runs ORDER BY created, path").fetchall()
         briefs = json.loads("[" + ",".join(brief for _, brief in rows) + "]")
-        return [Entry(self.outputs / key, brief, self) for (key, _), brief in zip(rows, briefs, strict=True)]
+        return [Entry(key, brief, self.outputs, self) for (key, _), brief in zip(rows, briefs, strict=True)]
 
     def _store(self, database: sqlite3.Connection, key: str, stamp: str) -> None:
         config, record, brief = _read_details(self.outputs / key)
@@ -208,7 +210,8 @@ class Index:
 def read_entry(path: Path) -> Entry:
     """Return a run that may lie anywhere, read from its folder."""
     config, record, brief = _read_details(path)
-    entry = Entry(path, brief)
+    entry = Entry(f"{path.resolve().parent.name}/{path.name}", brief, path.parent.parent)
+    entry.__dict__["path"] = path
     entry.__dict__["_details"] = (config, record)
     return entry
 

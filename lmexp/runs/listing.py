@@ -175,7 +175,7 @@ def as_table(entries: Sequence[Entry], columns: Sequence[str] | None = None, *, 
 
 def _called(name: str, entries: Sequence[Entry]) -> list[Entry]:
     """Return the runs that a name could mean: those that are called so, else those whose name it is part of."""
-    exact = [entry for entry in entries if name in (entry.id, entry.path.name, entry.brief["label"])]
+    exact = [entry for entry in entries if name in (entry.id, entry.id.rpartition("/")[2], entry.brief["label"])]
     return exact or [entry for entry in entries if name in entry.id or name in (entry.brief["label"] or "")]
 
 
@@ -183,7 +183,7 @@ def _meant(name: str, entries: Sequence[Entry], outputs: str | Path) -> list[Ent
     path = Path(name).expanduser()
     if (path / "run.json").is_file():
         return [next((entry for entry in entries if entry.path.resolve() == path.resolve()), None) or read_entry(path)]
-    inside = [entry for entry in entries if entry.path.parent.name == name.rstrip("/")]
+    inside = [entry for entry in entries if entry.id.partition("/")[0] == name.rstrip("/")]
     labelled = [entry for entry in entries if name in entry.brief["tags"] or name in (entry.brief.get("sweeps") or [])]
     if inside or labelled:
         return [entry for entry in inside or labelled if not entry.brief["archived"]]

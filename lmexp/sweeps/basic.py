@@ -5,6 +5,7 @@ A trial that fails does not stop the others, and one that is done already is sho
 
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -27,6 +28,7 @@ def sweep(overrides: Sequence[str], *, plugins: Sequence[str], say: Callable[[st
     given, overrides = overrides, with_source(overrides)
     compose_trials("train", overrides)
     codes: list[int] = []
+    name = f"sweep-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
     def trial(composed: DictConfig) -> None:
         config = OmegaConf.to_object(composed)
@@ -35,6 +37,7 @@ def sweep(overrides: Sequence[str], *, plugins: Sequence[str], say: Callable[[st
         say(f"trial {len(codes) + 1}: {' '.join(chosen)}")
         try:
             run = train(config, command=["train", *chosen], plugins=plugins, say=say, own_process=True)
+            run.update(sweeps=[*run.record.get("sweeps", []), name])
             say(f"  {one_line(run)}")
             codes.append(0)
         except Stopped as stopped:
@@ -50,4 +53,5 @@ def sweep(overrides: Sequence[str], *, plugins: Sequence[str], say: Callable[[st
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(trial)()
     finally:
         sys.argv = argv
+    say(f"next: lmexp compare {name}")
     return next((code for code in codes if code), 0)

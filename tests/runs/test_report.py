@@ -53,7 +53,7 @@ def test_the_content_holds_groups_runs_curves_samples_and_failures(project: Path
     assert run["curves"]["seconds"][-1] == pytest.approx(10.0)
     assert run["samples"] == [{"step": 100, "prompt": "The", "text": "end\x1b[0m"}]
     assert next(run["error"] for run in content["runs"] if run["status"] == "failed") == "the disk was full | <b>"
-    assert content["keys"]["model.num_layers"] == "Transformer blocks"
+    assert content["keys"]["model.num_layers"] == "LSTM layers stacked on each other"
 
 
 def test_importance_is_the_share_of_the_variance_a_key_explains(project: Path) -> None:
@@ -115,7 +115,7 @@ def test_long_curves_are_thinned_and_keep_every_evaluation_they_can(make_run: Ma
     ]
     write_curve(make_run(2.0), rows)
     [entry] = select(outputs=outputs)
-    thinned = read_curves(entry).thinned(MOST_POINTS, ["train/loss_nats", "val/loss_nats"])
+    thinned = read_curves(entry, ["train/loss_nats", "val/loss_nats"], most=MOST_POINTS)
     assert len(thinned.axes["steps"]) <= MOST_POINTS
     assert len(thinned.points("val/loss_nats", "steps")[0]) == 100
     assert (thinned.axes["steps"][0], thinned.axes["steps"][-1]) == (1, 5000)

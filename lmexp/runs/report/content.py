@@ -135,7 +135,7 @@ def _run(
     differing: Sequence[str],
     series: Sequence[str],
 ) -> dict[str, Any]:
-    curves = read_curves(entry).thinned(MOST_POINTS, series)
+    curves = read_curves(entry, series, most=MOST_POINTS)
     samples = [row for row in entry.folder.samples if isinstance(row, dict) and isinstance(row.get("text"), str)]
     last = max((row["step"] for row in samples if isinstance(row.get("step"), int)), default=None)
     return {
