@@ -409,7 +409,7 @@ def report(
     where: Annotated[str | None, typer.Option(help="A condition, as for lmexp runs.")] = None,
     outputs: Outputs = "outputs",
 ) -> None:
-    """Write one file that shows runs, their curves and what can be said of them; opens without a server."""
+    """Write one file that shows runs, their curves and verdicts."""
     with _errors():
         from lmexp.runs.listing import select
         from lmexp.runs.report.write import write_report
