@@ -10,6 +10,7 @@ rounds is what the command takes, the rest is the machine.
 import argparse
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import yaml
 
 POINTS = 1000
 GROUPS = 4
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def main() -> None:
@@ -37,6 +39,7 @@ def main() -> None:
         many, few = Path(folder) / "many", Path(folder) / "few"
         copy_run(options.run, many, options.runs, points=0)
         copy_run(options.run, few, options.report_runs, points=POINTS)
+        os.sync()  # else the commands wait for the disk to take in what was just made
         result["first index, seconds"] = seconds("runs", "--outputs", str(many))
         for name in ("compare", "runs"):
             times = [seconds(name, "--outputs", str(many)) for _ in range(options.rounds)]
@@ -64,7 +67,7 @@ def copy_run(source: Path, outputs: Path, count: int, *, points: int) -> None:
         metrics = {"val/bits_per_byte": bits, "val/loss_nats": 2 * bits, "val/perplexity": math.exp(2 * bits)}
         mine = record | {"id": f"{number:08x}", "seed": seed, "status": "done", "metrics": metrics, "sweeps": []}
         (run / "run.json").write_text(json.dumps(mine), encoding="utf-8")
-        (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        (run / "config.yaml").write_text(yaml.dump(config, Dumper=DUMPER, sort_keys=False), encoding="utf-8")
         if points:
             (run / "metrics.jsonl").write_text("".join(_curve(bits, points, generator)), encoding="utf-8")
 

@@ -4,6 +4,7 @@ It is a cache: whatever is missing, changed or gone on disk is read again, and a
 is damaged, is thrown away and built anew. Where it cannot be written, everything is read each time.
 """
 
+import gc
 import hashlib
 import json
 import math
@@ -11,7 +12,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -132,7 +133,7 @@ class Index:
         """Return every run, the oldest first, as the folders are now."""
         while True:
             try:
-                with closing(self._open()) as database, database:
+                with _no_collection(), closing(self._open()) as database, database:
                     return self._entries(database)
             except sqlite3.OperationalError:  # read-only, full, or busy for long: go on without the file
                 if self._file == ":memory:":
@@ -205,6 +206,18 @@ class Index:
             database.close()
             raise
         return database
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let the garbage collector rest: it would look through thousands of new entries again and again, for nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def read_entry(path: Path) -> Entry:

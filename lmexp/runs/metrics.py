@@ -1,5 +1,6 @@
 """What is known of metrics by their names: which way is better, and their unit."""
 
+from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from enum import Enum
@@ -69,7 +70,7 @@ def unit_of(metric: str) -> str:
 def default_metric(entries: Sequence[Entry]) -> str:
     """Return the metric that most finished runs have, of those that are usually compared."""
     done = [entry for entry in entries if entry.status == "done"] or list(entries)
-    counts = {metric: sum(metric in entry.metrics for entry in done) for metric in PREFERRED}
+    counts = Counter(metric for entry in done for metric in entry.metrics)
     best = max(PREFERRED, key=lambda metric: counts[metric])
     if counts[best]:
         return best

@@ -57,6 +57,16 @@ def test_drawn_permutations_are_near_the_exact_p(monkeypatch: pytest.MonkeyPatch
     assert permutation_p(a, b) == permutation_p(a, b)
 
 
+def test_the_normal_curve_of_many_values_is_near_the_drawn_p(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    a, b = generator.exponential(size=300), generator.exponential(size=500) + 0.12
+    drawn = permutation_p(a, b)
+    monkeypatch.setattr(statistics, "MANY_VALUES", 100)
+    assert 0.02 < drawn < 0.5
+    assert permutation_p(a, b) == pytest.approx(drawn, abs=0.02)
+    assert permutation_p([1.0] * 200, [1.0] * 200) == 1
+
+
 def test_paired_equals_scipy_and_five_pairs_cannot_reach_the_level() -> None:
     a, b = SAMPLES[2]
     shift, reference = paired(a, b), stats.ttest_rel(a, b)
