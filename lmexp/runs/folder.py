@@ -77,15 +77,6 @@ class RunFolder:
         """The texts generated along the way."""
         return _read_lines(self.path / "samples.jsonl")
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a process holds the lock now."""
-        try:
-            with self.lock():
-                return False
-        except RunError:
-            return True
-
     def create(self, config: TrainConfig) -> None:
         """Make the folder and write the config.
 
@@ -137,8 +128,8 @@ class RunFolder:
             pass
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run for this process.
+    def lock(self) -> Iterator[IO[str]]:
+        """Hold the run for this process, and for those that are given the open file.
 
         Raises:
             RunError: another process holds it; says which.
@@ -149,13 +140,13 @@ class RunFolder:
         except OSError as error:
             raise storage_error(error, self.path) from None
         with file:
-            if not _try_lock(file):
+            if not _lock_within_seconds(file):
                 file.seek(0)
                 raise RunError(f"{self.path} is being trained by {file.read().strip() or 'another process'}")
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()} since {now()}")
             file.flush()
-            yield
+            yield file
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
@@ -258,6 +249,16 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return rows
+
+
+def _lock_within_seconds(file: IO[str]) -> bool:
+    """Try for a second: who only looks at a run holds it for a moment too."""
+    end = time.monotonic() + 1
+    while not _try_lock(file):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _try_lock(file: IO[str]) -> bool:

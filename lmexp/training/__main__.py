@@ -1,4 +1,4 @@
-"""`python -m lmexp.training RUN`: train what a run folder says; one rank of DDP, or a trial of a sweep."""
+"""`python -m lmexp.training RUN`: one rank of DDP, or a trial of a sweep, begun by `start`, which holds the run."""
 
 import sys
 from pathlib import Path

@@ -41,14 +41,14 @@ SMALLEST_STEP_FLOPS = 1e8
 
 
 def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
-    """Train the run in a folder to its end, from its newest checkpoint if it has one.
+    """Train the run in a folder to its end, from its newest checkpoint if it has one; `start` holds its lock.
 
     Raises:
         LmexpError: as the outcome is; it is also in run.json.
     """
     config = run.config
     rank = int(os.environ.get("RANK", "0"))
-    with run.lock() if rank == 0 else nullcontext(), _outcome(run, rank) as mirrors:
+    with _outcome(run, rank) as mirrors:
         corpus = corpus or prepare(config.data, config.tokenizer)
         _require_same_text(run, corpus)
         if config.trainer.num_threads:

@@ -12,10 +12,11 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lmexp.config.pretrained import HFConfig
 from lmexp.config.store import identity_hash, to_yaml
@@ -57,30 +58,30 @@ def train(
     say("preparing the text")
     corpus = prepare(config.data, config.tokenizer)
     check_length(corpus, config.data, accumulate=config.trainer.accumulate)
-    run, decision = open_run(config, corpus, plugins, say)
-    if decision is Decision.show:
-        say(f"{run.path} is done already")
-        return run
-    say(f"training {run.path}" if decision is Decision.begin else f"going on with {run.path}")
-    with run.lock():
+    with open_run(config, corpus, plugins, say) as (run, decision, lock):
+        if decision is Decision.show:
+            say(f"{run.path} is done already")
+            return run
+        say(f"training {run.path}" if decision is Decision.begin else f"going on with {run.path}")
         if decision is Decision.begin:
             _begin(run, config, corpus)
         run.create(config)
         run.update(command=list(command), heartbeat=now(), status="running", **provenance(plugins))
-    devices = config.trainer.devices or count_gpus()
-    if devices > 1 or own_process:
-        _train_in_children(run, devices)
-    else:
-        from lmexp.training.loop import train_from_folder
+        devices = config.trainer.devices or count_gpus()
+        if devices > 1 or own_process:
+            _train_in_children(run, devices, lock)
+        else:
+            from lmexp.training.loop import train_from_folder
 
-        train_from_folder(run, corpus)
-    return run
+            train_from_folder(run, corpus)
+        return run
 
 
+@contextmanager
 def open_run(
     config: TrainConfig, corpus: Corpus, plugins: Sequence[str], say: Callable[[str], None]
-) -> tuple[RunFolder, Decision]:
-    """Return the folder of an experiment and what to do with it.
+) -> Iterator[tuple[RunFolder, Decision, IO[str]]]:
+    """Hold the folder of an experiment, and say what to do with it; the open file is the lock.
 
     Raises:
         RunError: it is busy, failed, or of other code, and the config does not say what to do then.
@@ -99,31 +100,30 @@ def open_run(
     number = 1
     while True:
         run = RunFolder(base if number == 1 else base.with_name(f"{base.name}-{number}"))
-        record = run.record
-        if not record:
-            return run, Decision.begin
-        if config.resume != "never":
-            decision = _decide(run, record, config, source_hash(plugins), identity, say)
-            if decision is not None:
-                return run, decision
         number += 1
+        if config.resume == "never" and run.record:
+            continue
+        with run.lock() as lock:
+            decision = _decide(run, config, plugins, identity, say)
+            if decision is not None:
+                yield run, decision, lock
+                return
 
 
 def _decide(
     run: RunFolder,
-    record: dict[str, Any],
     config: TrainConfig,
-    code: str,
+    plugins: Sequence[str],
     identity: dict[str, Any],
     say: Callable[[str], None],
 ) -> Decision | None:
-    """Return what to do with a folder that is there, None to look at the next one."""
+    """Return what to do with a folder, None to look at the next one."""
+    record = run.record
+    if not record:
+        return Decision.begin
     if identity_hash(run.config, **identity) != identity_hash(config, **identity):
         raise RunError(f"{run.path} holds another config: its config.yaml was changed; delete or move the folder")
-    if run.is_busy:
-        with run.lock():  # says who
-            pass
-    same_code, status = record.get("source_hash") == code, status_of(record)
+    same_code, status = record.get("source_hash") == source_hash(plugins), status_of(record)
     if status == "done":
         if same_code:
             return Decision.show
@@ -214,8 +214,10 @@ def _take_over(parent: RunFolder, run: RunFolder) -> None:
             shutil.copy(parent.path / name, run.path / name)
 
 
-def _train_in_children(run: RunFolder, devices: int) -> None:
+def _train_in_children(run: RunFolder, devices: int, lock: IO[str]) -> None:
     """Start one process a device and turn the outcome in run.json into ours.
+
+    They hold the lock too: when this process is killed, the run is held until they have ended.
 
     Raises:
         LmexpError: the run failed or was stopped.
@@ -228,7 +230,11 @@ def _train_in_children(run: RunFolder, devices: int) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
     child = subprocess.Popen(
-        [sys.executable, *target], env=environment, start_new_session=True, preexec_fn=_die_with_parent
+        [sys.executable, *target],
+        env=environment,
+        pass_fds=(lock.fileno(),),
+        preexec_fn=_die_with_parent,
+        start_new_session=True,
     )
     received: list[int] = []
 

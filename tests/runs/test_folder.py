@@ -78,11 +78,11 @@ with RunFolder(Path({str(run.path)!r})).lock():
         holder.stdout.readline()
         with pytest.raises(RunError, match=f"is being trained by process {holder.pid} on "), run.lock():
             pass
-        assert run.is_busy
     finally:
         holder.kill()
         holder.communicate(timeout=20)
-    assert not run.is_busy
+    with run.lock():
+        pass
 
 
 def test_find_run_takes_a_path_or_a_part_that_only_one_name_has(tmp_path: Path) -> None:

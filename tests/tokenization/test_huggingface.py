@@ -286,5 +286,6 @@ def test_runs_of_other_tokenizers_never_share_a_folder(data: TextConfig, tmp_pat
     folders = set()
     for text in (TRAINING_TEXT, TRAINING_TEXT.upper(), TRAINING_TEXT):
         learn(BPEConfig(vocab_size=350), [text]).save(path)
-        folders.add(open_run(config, prepare(data, config.tokenizer), (), print)[0].path)
+        with open_run(config, prepare(data, config.tokenizer), (), print) as (run, _, _):
+            folders.add(run.path)
     assert len(folders) == 2
