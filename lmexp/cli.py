@@ -390,7 +390,7 @@ def compare(
             return
         from lmexp.runs.comparison_table import as_text
 
-        print(as_text(result, color=sys.stdout.isatty()))
+        print(as_text(result))
 
 
 @app.command()

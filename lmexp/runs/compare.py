@@ -38,7 +38,6 @@ class Group:
     """Runs that differ in their seed only, and what their metric comes to."""
 
     id: str
-    key: str
     values: dict[str, Any]
     label: str
     scores: list[Score]
@@ -186,18 +185,13 @@ def compare_entries(
         notes=_notes(groups),
         entries=list(entries),
     )
-    alike, reasons = [], []
-    for group in groups:
-        if group is chosen:
-            continue
-        reason = unlike(group.entries[0], chosen.entries[0], metric, at_end=at is None)
-        if reason:
-            reasons.append(reason)
-            result.left_out.append(f"{group.id} cannot be put beside {chosen.id}: {reason}")
-        else:
-            alike.append(group)
-    if refuse and reasons and not alike:
-        raise RunError(_refusal(groups, chosen, reasons))
+    others = [group for group in groups if group is not chosen]
+    reasons = {group.id: unlike(group.entries[0], chosen.entries[0], metric, at_end=at is None) for group in others}
+    alike = [group for group in others if reasons[group.id] is None]
+    if refuse and others and not alike:
+        why = [f"these cannot be put beside {chosen.id}:", *dict.fromkeys(map(str, reasons.values()))]
+        raise RunError("\n".join([*why, *_by_letter(groups)[:10]]))
+    result.left_out += [f"{id} cannot be put beside {chosen.id}: {reason}" for id, reason in reasons.items() if reason]
     result.differences = differences(alike, chosen, direction, unit_of(metric), paired=paired)
     return result
 
@@ -235,7 +229,7 @@ def _scored(
         if reason is not None:
             left_out.append(f"{one_line(entry.id)}: {reason}")
             continue
-        seed = entry.get("seed")
+        seed = entry.brief.get("seed")
         same = scored.get((entry.group, seed))
         if same is not None:
             left_out.append(
@@ -267,14 +261,13 @@ def _groups(scored: Sequence[tuple[Entry, float]], direction: Direction) -> list
     values = differing_keys([pairs[0][0] for pairs in members.values()])
     names = short_names(values[0]) if values else {}
     groups = []
-    for place, (key, pairs) in enumerate(members.items()):
-        scores = [Score(entry.id, entry.get("seed"), value) for entry, value in pairs]
+    for place, pairs in enumerate(members.values()):
+        scores = [Score(entry.id, entry.brief.get("seed"), value) for entry, value in pairs]
         spread = statistics.spread([score.value for score in scores])
         label = " ".join(f"{names[name]}={number(value)}" for name, value in values[place].items() if value is not None)
         groups.append(
             Group(
                 id=letters(place),
-                key=key,
                 values=values[place],
                 label=label or pairs[0][0].title,
                 scores=scores,
@@ -299,9 +292,8 @@ def letters(place: int) -> str:
 
 
 def _baseline(text: str | None, groups: Sequence[Group]) -> Group:
-    oldest = min(groups, key=lambda group: (len(group.id), group.id))
     if text is None:
-        return oldest
+        return min(groups, key=_letters)
     found = [group for group in groups if text in (group.id, group.label)]
     if not found:
         found = [group for group in groups if any(text in (e.id, e.path.name, str(e.path)) for e in group.entries)]
@@ -312,11 +304,18 @@ def _baseline(text: str | None, groups: Sequence[Group]) -> Group:
         found = [group for group in groups if holds(group.entries[0])]
     if len(found) == 1:
         return found[0]
-    there = "\n".join(
-        f"{group.id}  {one_line(group.label)}" for group in sorted(groups, key=lambda g: (len(g.id), g.id))
-    )
     count = "no group" if not found else f"{len(found)} groups"
-    raise RunError(f"--baseline {one_line(text)} means {count}; choose a letter, or a run of the group:\n{there}")
+    wrong = f"--baseline {one_line(text)} means {count}; choose a letter, or a run of the group:"
+    raise RunError("\n".join([wrong, *_by_letter(groups)]))
+
+
+def _by_letter(groups: Sequence[Group]) -> list[str]:
+    """Return a line a group, from A on."""
+    return [f"{group.id}  {one_line(group.label)}" for group in sorted(groups, key=_letters)]
+
+
+def _letters(group: Group) -> tuple[int, str]:
+    return len(group.id), group.id
 
 
 def _equals(text: str) -> Any:
@@ -424,8 +423,3 @@ def _notes(groups: Sequence[Group]) -> list[str]:
     if len(codes) > 1:
         notes.append(f"the runs were trained by {len(codes)} versions of the code: lmexp compare --explain A B")
     return notes
-
-
-def _refusal(groups: Sequence[Group], baseline: Group, reasons: Sequence[str]) -> str:
-    shown = [f"{group.id}  {one_line(group.label)}" for group in sorted(groups, key=lambda g: (len(g.id), g.id))[:10]]
-    return "\n".join([f"these cannot be put beside {baseline.id}:", *dict.fromkeys(reasons), *shown])

@@ -1,8 +1,6 @@
 """A comparison for a terminal: aligned numbers, curves in a line, and what can be said, in words and marks."""
 
-from typing import Literal
-
-from rich.console import Console, Group
+from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -10,6 +8,7 @@ from rich.text import Text
 from lmexp.runs.compare import BETTER, CANNOT_TELL, NO_STATEMENT, WORSE, Comparison, Difference
 from lmexp.runs.compare import Group as RunGroup
 from lmexp.runs.curves import read_curves
+from lmexp.runs.terminal import as_lines, width_of_terminal
 from lmexp.runs.text import one_line, sparkline
 
 MARKS = {BETTER: ("▲", "bold green"), WORSE: ("▼", "red"), CANNOT_TELL: ("?", "yellow"), NO_STATEMENT: ("·", "dim")}
@@ -17,15 +16,9 @@ MOST_GROUPS = 30
 MOST_NOTES = 8
 
 
-def as_text(comparison: Comparison, *, width: int | None = None, color: bool = False) -> str:
+def as_text(comparison: Comparison, *, width: int | None = None) -> str:
     """Return a comparison as text that fits a terminal."""
-    system: Literal["standard"] | None = "standard" if color else None
-    console = Console(
-        width=width, highlight=False, markup=False, emoji=False, force_terminal=color, color_system=system
-    )
-    with console.capture() as captured:
-        console.print(_layout(comparison, console.width))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return as_lines(_layout(comparison, width or width_of_terminal()), width=width)
 
 
 def _layout(comparison: Comparison, width: int) -> Group:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +11,7 @@ from lmexp.config.store import flat, is_identity
 from lmexp.errors import RunError
 from lmexp.runs.index import Entry
 from lmexp.runs.listing import OUTPUTS, select
+from lmexp.runs.terminal import as_lines
 from lmexp.runs.text import number, one_line
 
 EFFECT = (
@@ -85,7 +85,6 @@ def as_text(one: Entry, other: Entry, rows: list[dict[str, Any]], *, width: int 
     """Return the differences of two runs as a table for a terminal."""
     if not rows:
         return f"{one.id} and {other.id} differ in nothing that is recorded"
-    console = Console(width=width, highlight=False, markup=False, emoji=False, force_jupyter=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("", one_line(one.title), one_line(other.title), ""):
         table.add_column(Text(title), overflow="fold")
@@ -93,9 +92,7 @@ def as_text(one: Entry, other: Entry, rows: list[dict[str, Any]], *, width: int 
         style = "dim" if row["kind"] == "no effect" else ""
         cells = (row["key"], _shown(row["a"]), _shown(row["b"]), row["kind"])
         table.add_row(*(Text(one_line(cell), style) for cell in cells))
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return as_lines(table, width=width)
 
 
 def _known(entry: Entry) -> dict[str, Any]:

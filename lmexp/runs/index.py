@@ -27,12 +27,16 @@ from lmexp.runs.labels import FILE as LABELS
 from lmexp.runs.labels import read_labels
 
 FILE = ".lmexp-index.sqlite"
-VERSION = 1
+VERSION = 2
 FILES = ("run.json", "config.yaml", LABELS)
-BRIEF = (
-    *("id", "project", "name", "seed", "status", "heartbeat", "created", "step", "max_steps", "tokens", "flops"),
-    *("seconds_trained", "parameters", "data_fingerprint", "tokenizer_hash", "source_hash", "sweeps", "error"),
-)
+BRIEF: dict[str, Any] = {
+    **dict.fromkeys(("id", "project", "name", "status", "heartbeat", "created", "error"), str),
+    **dict.fromkeys(("data_fingerprint", "tokenizer_hash", "source_hash"), str),
+    **dict.fromkeys(("seed", "step", "max_steps", "parameters"), int),
+    **dict.fromkeys(("tokens", "flops", "seconds_trained"), int | float),
+    "sweeps": list,
+}
+"""What a brief takes from run.json, where it is of this type: people edit these files."""
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -94,14 +98,10 @@ class Entry:
 
     def get(self, key: str) -> Any:
         """Return what a key of `row` holds, None when it holds nothing; reads no more than it must."""
-        value = self.quick(key)
-        return self.record.get(key, self.config.get(key)) if value is None else value
-
-    def quick(self, key: str) -> Any:
-        """Return what a key holds as far as the index has it ready, None otherwise."""
         if key in self.metrics:
             return self.metrics[key]
-        return _KNOWN[key](self) if key in _KNOWN else self.brief.get(key)
+        value = _KNOWN[key](self) if key in _KNOWN else self.brief.get(key)
+        return self.record.get(key, self.config.get(key)) if value is None else value
 
     @cached_property
     def _details(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -126,7 +126,6 @@ class Index:
 
     def __init__(self, outputs: str | Path) -> None:
         self.outputs = Path(outputs)
-        self.was_rebuilt = False
         self._file: str | Path = self.outputs / FILE if self.outputs.is_dir() else ":memory:"
 
     def entries(self) -> list[Entry]:
@@ -140,7 +139,6 @@ class Index:
                     raise
                 self._file = ":memory:"
             except sqlite3.DatabaseError:  # damaged, or no database at all
-                self.was_rebuilt = True
                 try:
                     Path(self._file).unlink()
                 except OSError:
@@ -150,7 +148,10 @@ class Index:
         """Read config and record of many runs at once."""
         if self._file == ":memory:":
             return
-        rows = self._reader.execute("SELECT path, config, record FROM details") if len(entries) > 1 else ()
+        try:
+            rows = self._reader.execute("SELECT path, config, record FROM details").fetchall()
+        except sqlite3.DatabaseError:
+            return
         stored = {key: (config, record) for key, config, record in rows}
         for entry in entries:
             if entry.id in stored:
@@ -195,7 +196,6 @@ class Index:
         try:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version != VERSION:
-                self.was_rebuilt = version != 0
                 for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                     database.execute(f'DROP TABLE "{table}"')
                 database.execute("CREATE TABLE runs (path TEXT PRIMARY KEY, stamp TEXT, created TEXT, brief TEXT)")
@@ -258,7 +258,7 @@ def _read_details(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str,
     record, record_problem = _read(path / "run.json", json.loads)
     config, labels = flat(values), read_labels(path)
     metrics = record.get("metrics")
-    brief = {key: record[key] for key in BRIEF if record.get(key) is not None}
+    brief = {key: record[key] for key, kind in BRIEF.items() if isinstance(record.get(key), kind)}
     brief |= {
         "metrics": {key: _number(value) for key, value in metrics.items()} if isinstance(metrics, dict) else {},
         "problem": record_problem or config_problem,
@@ -301,12 +301,11 @@ def _group(config: dict[str, Any], record: dict[str, Any]) -> str:
     """Return 12 hexadecimal digits that are equal for runs of one experiment, whatever their seed."""
     identity = {key: value for key, value in identity_of(config).items() if key != "seed"}
     model, parent, start = config.get("model"), record.get("parent"), record.get("init_from")
+    weights = model.get("name_or_path") if isinstance(model, dict) and model.get("name") == HFConfig.name else None
     more = {
         "data": record.get("data_fingerprint"),
         "tokenizer": record.get("tokenizer_hash"),
-        "pretrained": model.get("name_or_path")
-        if isinstance(model, dict) and model.get("name") == HFConfig.name
-        else 0,
+        "pretrained": weights,
         "parent": parent.get("step") if isinstance(parent, dict) else None,
         "init_from": start.get("weights") if isinstance(start, dict) else None,
     }

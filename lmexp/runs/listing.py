@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +16,7 @@ from lmexp.errors import RunError
 from lmexp.runs.curves import read_curves
 from lmexp.runs.folder import RunFolder
 from lmexp.runs.index import Entry, Index, read_entry
+from lmexp.runs.terminal import as_lines, width_of_terminal
 from lmexp.runs.text import number, one_line, sparkline
 from lmexp.runs.where import look_up, parse_where, require_known
 
@@ -142,7 +142,6 @@ def as_table(entries: Sequence[Entry], columns: Sequence[str] | None = None, *, 
     Raises:
         RunError: no run has a column.
     """
-    console = _console(width)
     if columns:
         _require_keys(entries, set(columns))
     chosen = list(columns) if columns else [key for key in COLUMNS if any(_shown(entry, key) for entry in entries)]
@@ -150,7 +149,7 @@ def as_table(entries: Sequence[Entry], columns: Sequence[str] | None = None, *, 
     titles = {key: one_line(key) if columns else COLUMNS[key] for key in chosen}
     names = [_name(entry) for entry in entries]
     widths = {key: max(len(titles[key]), *map(len, cells[key])) for key in chosen}
-    room = console.width - max(map(len, names)) - 2
+    room = (width or width_of_terminal()) - max(map(len, names)) - 2
     while not columns and len(chosen) > 2 and sum(widths[key] + 2 for key in chosen) > room:
         chosen.remove(next(key for key in ("tags", "created", *reversed(chosen)) if key in chosen))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -168,9 +167,7 @@ def as_table(entries: Sequence[Entry], columns: Sequence[str] | None = None, *, 
         if has_curves:
             row.append(Text(sparkline(read_curves(entry).points(CURVE, "steps")[1])))
         table.add_row(*row)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return as_lines(table, width=width)
 
 
 def _called(name: str, entries: Sequence[Entry]) -> list[Entry]:
@@ -204,21 +201,11 @@ def _meant(name: str, entries: Sequence[Entry], outputs: str | Path) -> list[Ent
 
 
 def _require_keys(entries: Sequence[Entry], keys: set[str]) -> None:
-    """Raise when a key is in no run; looks into configs and records only for keys that are in no brief."""
-    missing = {key for key in keys if entries and not any(look_up(_Brief(entry), key) is not None for entry in entries)}
+    """Raise when a key is in no run; the first run that has it is answer enough."""
+    missing = {key for key in keys if entries and not any(look_up(entry, key) is not None for entry in entries)}
     if missing:
         _load(entries)
         require_known(missing, {key for entry in entries for key in entry.row})
-
-
-class _Brief:
-    """A run of which only what the index holds ready is asked."""
-
-    def __init__(self, entry: Entry) -> None:
-        self._entry = entry
-
-    def get(self, key: str) -> Any:
-        return self._entry.quick(key)
 
 
 def _load(entries: Sequence[Entry]) -> None:
@@ -248,7 +235,3 @@ def _cell(value: Any) -> Any:
         return value
     text = one_line(",".join(map(str, value)) if isinstance(value, list) else str(value))
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _console(width: int | None) -> Console:
-    return Console(width=width, highlight=False, markup=False, emoji=False, force_jupyter=False)

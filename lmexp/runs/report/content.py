@@ -1,6 +1,5 @@
 """What a report says, as plain values: the page, the Markdown and the figures are made from it."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -143,19 +142,19 @@ def _run(
         "group": group,
         "name": entry.title,
         "project": entry.path.parent.name,
-        "seed": entry.get("seed"),
+        "seed": entry.brief.get("seed"),
         "status": entry.status,
-        "created": entry.get("created"),
+        "created": entry.brief.get("created"),
         "tags": entry.brief["tags"],
         "value": value,
-        "metrics": {key: _rounded(metric) for key, metric in entry.metrics.items()},
-        "tokens": entry.get("tokens"),
-        "flops": entry.get("flops"),
-        "seconds": _rounded(entry.get("seconds_trained")),
-        "parameters": entry.get("parameters"),
+        "metrics": entry.metrics,
+        "tokens": entry.brief.get("tokens"),
+        "flops": entry.brief.get("flops"),
+        "seconds": entry.brief.get("seconds_trained"),
+        "parameters": entry.brief.get("parameters"),
         "config": {key: entry.config.get(key, entry.get(key)) for key in config_keys},
         "environment": {key: environment.get(key) for key in differing},
-        "error": entry.brief["problem"] or (entry.get("error") if entry.status == "failed" else None),
+        "error": entry.brief["problem"] or (entry.brief.get("error") if entry.status == "failed" else None),
         "curves": _columns(curves),
         "samples": [
             {"step": last, "prompt": str(row.get("prompt", "")), "text": row["text"]}
@@ -166,8 +165,8 @@ def _run(
 
 
 def _columns(curves: Curves) -> dict[str, Any]:
-    axes = {AXIS_NAMES.get(axis, axis): [_rounded(x) for x in values] for axis, values in curves.axes.items()}
-    return axes | {"series": {name: [_rounded(y) for y in values] for name, values in curves.series.items()}}
+    axes = {AXIS_NAMES.get(axis, axis): values for axis, values in curves.axes.items()}
+    return {**axes, "series": curves.series}
 
 
 def _series(entries: Sequence[Entry], comparison: Comparison | None) -> list[str]:
@@ -186,10 +185,3 @@ def _shared(environments: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], lis
     keys = dict.fromkeys(key for environment in environments for key in environment)
     common = {key: environments[0].get(key) for key in keys if len({str(env.get(key)) for env in environments}) == 1}
     return common, [key for key in keys if key not in common]
-
-
-def _rounded(value: Any) -> float | None:
-    """Return a number in six digits, which no eye tells from the whole; None for what is none."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        return None
-    return value if isinstance(value, int) else float(f"{value:.6g}")
