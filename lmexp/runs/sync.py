@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ FACTS = ("parameters", "tokens", "data_fingerprint", "tokenizer_hash", "source_h
 REFUSED = re.compile(r"invalid|logged in|unauthori[sz]ed|forbidden|permission|\b40[13]\b", re.IGNORECASE)
 OWN = ("WANDB_MODE", "WANDB_SILENT", "WANDB_SERVICE")
 """What a process of W&B's own must not take over: our mode, and the helper process of this one."""
+ASK_BRIEFLY = {"WANDB__GRAPHQL_RETRY_MAX": "1", "WANDB__GRAPHQL_RETRY_WAIT_MAX_SECONDS": "1"}
+"""W&B's own settings, else it asks a server that refuses the connection for up to two minutes."""
 
 Row = dict[str, Any]
 
@@ -206,7 +208,7 @@ def _whole_mirror(run: RunFolder) -> Path | None:
 
 def _require_account() -> None:
     load_environment()
-    code, text = _wandb("login", "--verify", seconds=LOGIN_SECONDS)
+    code, text = _wandb("login", "--verify", seconds=LOGIN_SECONDS, settings=ASK_BRIEFLY)
     if code == 0:
         return
     said = _last_words(text)
@@ -226,7 +228,7 @@ def _upload(folder: Path, project: str | None, entity: str | None) -> None:
         raise SyncError(f"{folder} was not taken by W&B; the same command tries again: {_last_words(text)}")
 
 
-def _wandb(*arguments: str, seconds: float) -> tuple[int | None, str]:
+def _wandb(*arguments: str, seconds: float, settings: Mapping[str, str] | None = None) -> tuple[int | None, str]:
     """Return the exit code of W&B's own command, None when its time was up, and what it printed."""
     environment = {key: value for key, value in os.environ.items() if key not in OWN}
     with tempfile.TemporaryDirectory() as scratch:
@@ -236,7 +238,7 @@ def _wandb(*arguments: str, seconds: float) -> tuple[int | None, str]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=environment | {"WANDB_DIR": scratch},
+                env={**environment, **(settings or {}), "WANDB_DIR": scratch},
                 timeout=seconds,
                 check=False,
             )

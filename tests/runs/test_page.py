@@ -453,6 +453,7 @@ def test_address_restores_the_view_and_back_undoes_a_step(reader: Reader) -> Non
     def seen() -> list[Any]:
         code = "[chart.axes[0].label, chart.data.length, document.documentElement.dataset.theme, byId('filter').value,"
         code += "...[...document.querySelectorAll('.controls input')].map((box) => box.checked)]"
+        reader.drawn()
         shown = tab.locator("#environment-tables table").count(), tab.locator(".runs").count()
         return [reader.rows(), tab.locator("tr.off").count(), *shown, *reader.ask(code)]
 
