@@ -66,6 +66,8 @@ class Muon(Optimizer):
         super().__init__([group for group in groups if group["params"]], {})
         self._adamw = AdamW(rest, lr=adamw_lr, betas=betas, eps=eps, weight_decay=0.0, fused=True) if rest else None
         self._share_state_of_adamw()
+        for weight in matrices:  # now: between the tensors of a first step it would split the heap for good
+            self.state[weight]["momentum"] = torch.zeros_like(weight)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -92,27 +94,28 @@ class Muon(Optimizer):
             self._adamw.state = self.state
 
     def _move_matrices(self, group: dict[str, Any]) -> None:
-        by_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
+        by_shape: dict[torch.Size, list[nn.Parameter]] = {}
         for parameter in group["params"]:
             if parameter.grad is not None:
-                update = self._with_momentum(parameter, parameter.grad, group["momentum"])
-                by_shape.setdefault(parameter.shape, []).append((parameter, update.flatten(1)))
-        for shape, moves in by_shape.items():
-            orthogonal = orthogonalize(torch.stack([update for _, update in moves]), group["newton_schulz_steps"])
+                by_shape.setdefault(parameter.shape, []).append(parameter)
+        for shape, parameters in by_shape.items():
+            orthogonal = orthogonalize(self._updates(parameters, group["momentum"]), group["newton_schulz_steps"])
             rows, columns = orthogonal.shape[-2:]
             scale = group["lr"] * max(1.0, rows / columns) ** 0.5
-            for (parameter, _), update in zip(moves, orthogonal, strict=True):
+            for parameter, update in zip(parameters, orthogonal, strict=True):
                 if group["weight_decay"]:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.sub_(update.view(shape), alpha=scale)
 
-    def _with_momentum(self, parameter: nn.Parameter, gradient: Tensor, momentum: float) -> Tensor:
-        """Add a gradient to the running mean and return Nesterov's mix of both."""
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        mean = state["momentum"].lerp_(gradient, 1 - momentum)
-        return gradient.lerp(mean, momentum)
+    def _updates(self, parameters: list[nn.Parameter], momentum: float) -> Tensor:
+        """Add the gradients to their running means and return Nesterov's mix of both, stacked."""
+        updates = []
+        for parameter in parameters:
+            gradient = parameter.grad
+            assert gradient is not None
+            mean = self.state[parameter]["momentum"].lerp_(gradient, 1 - momentum)
+            updates.append(gradient.lerp(mean, momentum).flatten(1))
+        return torch.stack(updates)
 
 
 def orthogonalize(matrices_NRC: Tensor, steps: int) -> Tensor:

@@ -27,7 +27,7 @@ from lmexp.runs.summary import in_bytes
 from lmexp.tasks.base import steps_per_stretch
 from lmexp.tokenization.bytes import Bytes
 from lmexp.training.memory import TensorMemory, num_devices, simulate
-from lmexp.training.resident import RUN_BYTES, resident_bytes
+from lmexp.training.resident import RUN_BYTES, resident_bytes, returns_large_tensors
 
 BYTES_OF_ID = 8
 
@@ -41,6 +41,7 @@ class Memory:
     optimizer_state: int
     activations: int
     """What the backward pass needs, and what a computation takes for a moment."""
+    heap_holes: int
     batches: int
     process: int
 
@@ -169,6 +170,7 @@ def _rows(costs: Costs) -> Iterator[tuple[str, str, str]]:
 
 NOTES = {
     "activations": "and what is computed with them for a moment",
+    "heap_holes": "what malloc keeps free between tensors",
     "process": "Python, torch and what they load",
 }
 
@@ -213,6 +215,7 @@ def _memory(config: TrainConfig, tensors: TensorMemory) -> Memory:
         gradients=tensors.gradients + (tensors.weights if devices > 1 else 0),  # DDP's buckets
         optimizer_state=tensors.optimizer,
         activations=tensors.activations,
+        heap_holes=0 if on_gpu or returns_large_tensors(tensors.in_heap) else tensors.holes,
         batches=ahead * steps_per_stretch(config) * config.trainer.accumulate * tokens * ids,
         process=0 if on_gpu else resident_bytes() + RUN_BYTES,
     )

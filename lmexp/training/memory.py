@@ -2,11 +2,12 @@
 
 A step is simulated on tensors without content (torch's fake tensors), and every storage is counted from its birth to
 its end. So what is counted is what torch's allocator would hand out, to the byte; on a CPU the LSTM of oneDNN gets its
-workspace, and the fused loss its chunk of logits, which the simulation cannot see. Not counted: the scratch memory of
-other kernels, what torch.compile changes, and holes in the heap (`resident.py`). A GPU is taken to do as a
-CPU does. Shapes: B rows, T tokens.
+workspace, and the fused loss its chunk of logits, which the simulation cannot see. The holes that malloc leaves between
+them on a CPU are those of a heap which the same births and ends are played to (`heap.py`). Not counted: the scratch
+memory of other kernels, and what torch.compile changes. A GPU is taken to do as a CPU does. Shapes: B rows, T tokens.
 """
 
+import itertools
 import warnings
 import weakref
 from contextlib import nullcontext
@@ -27,10 +28,10 @@ from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import count_gpus
 from lmexp.models.heads import CHUNK_TOKENS
 from lmexp.models.state import LanguageModel
+from lmexp.training.heap import LARGEST_IN_HEAP_BYTES, Event, peak_bytes
 
 aten = torch.ops.aten
 
-LARGEST_IN_HEAP_BYTES = 32 * 2**20
 LARGEST_EVALUATION_CHUNK = 8 * CHUNK_TOKENS
 
 
@@ -45,6 +46,8 @@ class TensorMemory:
     """All else: what the backward pass needs, and what a computation takes for a moment."""
     in_heap: int
     """Part of these that lies in tensors which malloc keeps in its heap."""
+    holes: int
+    """What malloc holds beside them, where it keeps them in its heap."""
 
     @property
     def total(self) -> int:
@@ -75,6 +78,8 @@ def step(model: LanguageModel, optimizer: Optimizer, config: TrainConfig) -> Ten
     for tensor in (*model.parameters(), *model.buffers()):
         storages.add(tensor)
     weights = storages.live
+    for tensor in tree_leaves(list(optimizer.state.values())):
+        storages.add(tensor)
     with storages:
         for parameter in trained:
             parameter.grad = torch.empty_like(parameter)
@@ -99,7 +104,8 @@ def step(model: LanguageModel, optimizer: Optimizer, config: TrainConfig) -> Ten
             with torch.no_grad(), _precision(config):
                 _loss(model.eval(), config, rows)
     rest = storages.peak - weights - state - storages.peak_gradients
-    return TensorMemory(weights, storages.peak_gradients, state, rest, storages.peak_in_heap)
+    holes = max(0, peak_bytes(storages.events) - storages.peak)
+    return TensorMemory(weights, storages.peak_gradients, state, rest, storages.peak_in_heap, holes)
 
 
 class Storages(TorchDispatchMode):
@@ -109,7 +115,9 @@ class Storages(TorchDispatchMode):
         super().__init__()
         self.live = self.in_heap = self.gradients = 0
         self.peak = self.peak_in_heap = self.peak_gradients = 0
+        self.events: list[Event] = []
         self._known = WeakIdKeyDictionary()
+        self._blocks = itertools.count()
 
     def add(self, tensor: Tensor, size: int | None = None) -> None:
         """Count the storage of a tensor until it is freed."""
@@ -117,17 +125,20 @@ class Storages(TorchDispatchMode):
         if storage not in self._known:
             size = storage.nbytes() if size is None else size
             self._known[storage] = size
-            self._change(size)
-            weakref.finalize(storage, self._change, -size)
+            block = next(self._blocks)
+            self._note(Event(block, size))
+            weakref.finalize(storage, self._note, Event(block, size, is_end=True))
 
     def count_gradient(self, parameter: Tensor) -> None:
         """Note that a parameter has its gradient now."""
         if parameter.grad is not None:
             self.gradients += parameter.grad.nbytes
 
-    def _change(self, size: int) -> None:
+    def _note(self, event: Event) -> None:
+        self.events.append(event)
+        size = -event.size if event.is_end else event.size
         self.live += size
-        if abs(size) <= LARGEST_IN_HEAP_BYTES:
+        if event.size <= LARGEST_IN_HEAP_BYTES:
             self.in_heap += size
         self._remember(0)
 
@@ -147,7 +158,11 @@ class Storages(TorchDispatchMode):
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
                 self.add(tensor)
-        self._remember(_scratch_bytes(func, args))
+        scratch = _scratch_bytes(func, args)
+        self._remember(scratch)
+        if scratch:
+            block = next(self._blocks)
+            self.events += [Event(block, scratch), Event(block, scratch, is_end=True)]
         return out
 
 

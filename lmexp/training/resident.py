@@ -49,6 +49,11 @@ def _max_resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def returns_large_tensors(bytes_in_heap: int) -> bool:
+    """Say whether a run has malloc give large tensors back, for its heap would be large."""
+    return bytes_in_heap > HEAP_LIMIT_BYTES and sys.platform == "linux"
+
+
 def return_large_tensors(bytes_in_heap: int) -> None:
     """Have malloc give large tensors back to the system when they are freed, in runs whose heap would be large.
 
@@ -57,7 +62,7 @@ def return_large_tensors(bytes_in_heap: int) -> None:
     4.0 GB after four steps, 2.4 GB like this, for 4 % of the time. Small runs and LSTMs, which have few and very large
     tensors, are left as they are.
     """
-    if bytes_in_heap > HEAP_LIMIT_BYTES and sys.platform == "linux":
+    if returns_large_tensors(bytes_in_heap):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
