@@ -66,8 +66,7 @@ class Muon(Optimizer):
         super().__init__([group for group in groups if group["params"]], {})
         self._adamw = AdamW(rest, lr=adamw_lr, betas=betas, eps=eps, weight_decay=0.0, fused=True) if rest else None
         self._share_state_of_adamw()
-        for weight in matrices:  # now: between the tensors of a first step it would split the heap for good
-            self.state[weight]["momentum"] = torch.zeros_like(weight)
+        self._make_state(matrices, rest)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -92,6 +91,18 @@ class Muon(Optimizer):
         """Keep one state for both, so that state_dict() holds AdamW's moments too."""
         if self._adamw is not None:
             self._adamw.state = self.state
+
+    def _make_state(self, matrices: list[nn.Parameter], rest: list[nn.Parameter]) -> None:
+        """Make all state now: between the tensors of a first step it would split malloc's heap for good."""
+        for weight in matrices:
+            self.state[weight] = {"momentum": torch.zeros_like(weight)}
+        for weight in rest:
+            step = torch.zeros((), dtype=torch.float32, device=weight.device)
+            self.state[weight] = {
+                "step": step,
+                "exp_avg": torch.zeros_like(weight),
+                "exp_avg_sq": torch.zeros_like(weight),
+            }
 
     def _move_matrices(self, group: dict[str, Any]) -> None:
         by_shape: dict[torch.Size, list[nn.Parameter]] = {}
