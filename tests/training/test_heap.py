@@ -1,0 +1,54 @@
+"""The heap that tensors are played to does what glibc's does."""
+
+from lmexp.training.heap import FIRST_MAPPED_BYTES, Event, Heap, peak_bytes
+
+KIB = 2**10
+
+
+def test_a_large_block_is_mapped_and_the_next_of_its_size_is_not() -> None:
+    heap = Heap()
+    heap.allocate(0, FIRST_MAPPED_BYTES)
+    assert (heap.mapped, heap.top) == (FIRST_MAPPED_BYTES, 0)
+    heap.free(0)
+    heap.allocate(1, FIRST_MAPPED_BYTES)
+    assert heap.mapped == 0
+    assert heap.top >= FIRST_MAPPED_BYTES
+
+
+def test_a_block_does_not_fit_where_one_of_its_size_lay() -> None:
+    heap = Heap()
+    for block in range(3):
+        heap.allocate(block, 64 * KIB)
+    top = heap.top
+    heap.free(1)
+    heap.allocate(3, 64 * KIB)
+    assert heap.top > top + 64 * KIB
+    heap.allocate(4, 63 * KIB)
+    assert heap.top < top + 65 * KIB  # a smaller one does
+
+
+def test_holes_side_by_side_become_one() -> None:
+    heap = Heap()
+    for block in range(4):
+        heap.allocate(block, 64 * KIB)
+    top = heap.top
+    heap.free(1)
+    heap.free(2)
+    heap.allocate(4, 100 * KIB)
+    assert heap.top == top
+    for block in (0, 3, 4):
+        heap.free(block)
+    assert heap.top == 0
+
+
+def test_what_is_freed_in_a_step_comes_again_and_what_stays_comes_once() -> None:
+    stays, comes, goes = Event(0, 100 * KIB), Event(1, 60 * KIB), Event(1, 60 * KIB, is_end=True)
+    assert 160 * KIB <= peak_bytes([stays, comes, goes]) < 165 * KIB
+
+
+def test_short_lived_blocks_around_a_lasting_one_leave_holes() -> None:
+    blocks = [Event(block, 100 * KIB) for block in range(20)]
+    ends = [Event(block, 100 * KIB, is_end=True) for block in range(20) if block % 2]
+    larger = [Event(20 + block, 110 * KIB) for block in range(10)]
+    live = (10 * 100 + 10 * 110) * KIB
+    assert peak_bytes([*blocks, *ends, *larger]) > live + 9 * 100 * KIB
