@@ -1,6 +1,6 @@
 """The heap that tensors are played to does what glibc's does."""
 
-from lmexp.training.heap import FIRST_MAPPED_BYTES, Event, Heap, peak_bytes
+from lmexp.training.heap import FIRST_MAPPED_BYTES, HEADER_BYTES, SLACK_BYTES, Event, Heap, peak_bytes
 
 KIB = 2**10
 
@@ -16,15 +16,15 @@ def test_a_large_block_is_mapped_and_the_next_of_its_size_is_not() -> None:
 
 
 def test_a_block_does_not_fit_where_one_of_its_size_lay() -> None:
-    heap = Heap()
+    heap, size = Heap(), 64 * KIB - HEADER_BYTES  # so that one block begins where another ends
     for block in range(3):
-        heap.allocate(block, 64 * KIB)
+        heap.allocate(block, size)
     top = heap.top
     heap.free(1)
-    heap.allocate(3, 64 * KIB)
-    assert heap.top > top + 64 * KIB
-    heap.allocate(4, 63 * KIB)
-    assert heap.top < top + 65 * KIB  # a smaller one does
+    heap.allocate(3, size)
+    assert heap.top == top + 64 * KIB
+    heap.allocate(4, size - SLACK_BYTES)  # a smaller one does
+    assert heap.top == top + 64 * KIB
 
 
 def test_holes_side_by_side_become_one() -> None:
