@@ -14,6 +14,7 @@ from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import generate
 from lmexp.runs import RunFolder
 from lmexp.tasks.base import Task
+from lmexp.training.resident import return_holes
 from lmexp.training.signals import StopSignals
 
 FAILURES_TOLERATED = 2
@@ -28,7 +29,7 @@ def build_callbacks(
     checkpoint_io: FolderCheckpointIO,
 ) -> list[Callback]:
     """Return the callbacks of a run; the checkpoints come last, so that they hold what the others changed."""
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = [Holes()]
     stopping = config.early_stopping
     if stopping.patience is not None:
         callbacks.append(
@@ -42,6 +43,15 @@ def build_callbacks(
         callbacks.append(Samples(config.samples, run))
     callbacks.append(Checkpoints(config.checkpoint, run, checkpoint_every_steps, signals, checkpoint_io))
     return callbacks
+
+
+class Holes(Callback):
+    """Gives back what malloc holds in vain before an evaluation, whose tensors are of other sizes than a step's."""
+
+    def on_validation_start(self, *_: Any) -> None:
+        return_holes()
+
+    on_test_start = on_validation_start
 
 
 class Checkpoints(Callback):

@@ -44,6 +44,12 @@ def peak_bytes(events: list[Event]) -> int:
     return heap.peak
 
 
+def born_for_good(events: list[Event]) -> list[Event]:
+    """Return the births of the blocks that are not freed: weights and the optimizer's state."""
+    freed = {event.block for event in events if event.is_end}
+    return [event for event in events if event.block not in freed]
+
+
 @dataclass
 class Heap:
     """Blocks and holes between address 0 and `top`, and blocks that are mapped on their own."""

@@ -28,7 +28,7 @@ from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import count_gpus
 from lmexp.models.heads import CHUNK_TOKENS
 from lmexp.models.state import LanguageModel
-from lmexp.training.heap import LARGEST_IN_HEAP_BYTES, Event, peak_bytes
+from lmexp.training.heap import LARGEST_IN_HEAP_BYTES, Event, born_for_good, peak_bytes
 
 aten = torch.ops.aten
 
@@ -99,12 +99,14 @@ def step(model: LanguageModel, optimizer: Optimizer, config: TrainConfig) -> Ten
         del loss
         optimizer.zero_grad(set_to_none=True)
         storages.gradients = 0
+        training, storages.events = storages.events, born_for_good(storages.events)
         rows = config.data.evaluation_batch_size or 0
         if rows > config.data.batch_size:
             with torch.no_grad(), _precision(config):
                 _loss(model.eval(), config, rows)
     rest = storages.peak - weights - state - storages.peak_gradients
-    holes = max(0, peak_bytes(storages.events) - storages.peak)
+    in_heaps = max(peak_bytes(training), peak_bytes(storages.events))  # the holes are given back between the two
+    holes = max(0, in_heaps - storages.peak)
     return TensorMemory(weights, storages.peak_gradients, state, rest, storages.peak_in_heap, holes)
 
 

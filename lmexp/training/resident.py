@@ -66,3 +66,11 @@ def return_large_tensors(bytes_in_heap: int) -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
+
+
+def return_holes() -> None:
+    """Have malloc give the pages of its holes back to the system, where the C library can."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

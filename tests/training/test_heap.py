@@ -1,6 +1,19 @@
 """The heap that tensors are played to does what glibc's does."""
 
-from lmexp.training.heap import FIRST_MAPPED_BYTES, HEADER_BYTES, SLACK_BYTES, Event, Heap, peak_bytes
+import subprocess
+import sys
+
+import pytest
+
+from lmexp.training.heap import (
+    FIRST_MAPPED_BYTES,
+    HEADER_BYTES,
+    SLACK_BYTES,
+    Event,
+    Heap,
+    born_for_good,
+    peak_bytes,
+)
 
 KIB = 2**10
 
@@ -52,3 +65,23 @@ def test_short_lived_blocks_around_a_lasting_one_leave_holes() -> None:
     larger = [Event(20 + block, 110 * KIB) for block in range(10)]
     live = (10 * 100 + 10 * 110) * KIB
     assert peak_bytes([*blocks, *ends, *larger]) > live + 9 * 100 * KIB
+
+
+def test_what_is_not_freed_was_born_for_good() -> None:
+    weight, activation = Event(0, 4 * KIB), Event(1, 8 * KIB)
+    assert born_for_good([weight, activation, Event(1, 8 * KIB, is_end=True)]) == [weight]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc, and Linux for the memory of the process")
+def test_the_pages_of_holes_go_back_to_the_system() -> None:
+    program = """
+import torch
+from lmexp.training.resident import resident_bytes, return_holes
+tensors = [torch.ones(16 * 2**10) for _ in range(2000)]  # 64 KiB each
+del tensors[::2]
+before = resident_bytes()
+return_holes()
+print(before - resident_bytes())
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert int(answer.stdout) > 0.8 * 1000 * 64 * KIB
