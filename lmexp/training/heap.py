@@ -14,8 +14,8 @@ GRAIN_BYTES = 16
 CACHE_LINE_BYTES = 64
 SLACK_BYTES = CACHE_LINE_BYTES + 2 * GRAIN_BYTES
 SMALLEST_HOLE_BYTES = 2 * GRAIN_BYTES
-FIRST_MAPPED_BYTES = 128 * 2**10
 LARGEST_IN_HEAP_BYTES = 32 * 2**20
+"""glibc lets no larger block be kept in the heap; `resident.set_up_malloc` asks for that much."""
 STEPS = 3
 """So many times a step is played: the heap grows in the first two."""
 
@@ -58,7 +58,6 @@ class Heap:
     highest: int = 0
     mapped: int = 0
     peak: int = 0
-    mapped_from: int = FIRST_MAPPED_BYTES
     _blocks: dict[int, tuple[int, int]] = field(default_factory=dict)
     _mapped: dict[int, int] = field(default_factory=dict)
     _holes: list[tuple[int, int]] = field(default_factory=list)
@@ -70,7 +69,7 @@ class Heap:
         """Place a block: alone where it is large, else in the smallest hole with room, else at the top."""
         need = _rounded(size + HEADER_BYTES)
         ask = need + SLACK_BYTES
-        if ask >= self.mapped_from:
+        if ask >= LARGEST_IN_HEAP_BYTES:
             self._mapped[block] = size
             self.mapped += size
         else:
@@ -88,14 +87,11 @@ class Heap:
         self.peak = max(self.peak, self.highest + self.mapped)
 
     def free(self, block: int) -> None:
-        """Give a block back; from then on blocks of the size of one that was mapped go to the heap."""
-        if block not in self._mapped:
+        """Give a block back."""
+        if block in self._mapped:
+            self.mapped -= self._mapped.pop(block)
+        else:
             self._release(*self._blocks.pop(block))
-            return
-        size = self._mapped.pop(block)
-        self.mapped -= size
-        if size <= LARGEST_IN_HEAP_BYTES:
-            self.mapped_from = max(self.mapped_from, size + 2 * SLACK_BYTES)
 
     def _take(self, size: int) -> tuple[int, int]:
         index = bisect.bisect_left(self._holes, (size, 0))

@@ -75,11 +75,11 @@ def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
 
 
 def _foretell(run: RunFolder, config: TrainConfig, corpus: Corpus, rank: int) -> None:
-    """Note what memory the run will take, and have malloc behave where that is much."""
+    """Note what memory the run will take, and set up malloc for it."""
     resident.forget_peak()
     costs = count(config, corpus, _architecture(run), least_flops=SMALLEST_STEP_FLOPS)
-    if costs.tensors is not None and config.trainer.accelerator is Accelerator.cpu:
-        resident.return_large_tensors(costs.tensors.in_heap)
+    if config.trainer.accelerator is Accelerator.cpu:
+        resident.set_up_malloc(costs.tensors.in_heap if costs.tensors else 0)
     if rank == 0:
         run.update(predicted_memory_bytes=costs.memory and costs.memory.total)
 

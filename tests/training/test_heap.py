@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from lmexp.training.heap import (
-    FIRST_MAPPED_BYTES,
     HEADER_BYTES,
+    LARGEST_IN_HEAP_BYTES,
     SLACK_BYTES,
     Event,
     Heap,
@@ -18,14 +18,14 @@ from lmexp.training.heap import (
 KIB = 2**10
 
 
-def test_a_large_block_is_mapped_and_the_next_of_its_size_is_not() -> None:
+def test_only_a_very_large_block_is_mapped() -> None:
     heap = Heap()
-    heap.allocate(0, FIRST_MAPPED_BYTES)
-    assert (heap.mapped, heap.top) == (FIRST_MAPPED_BYTES, 0)
+    heap.allocate(0, LARGEST_IN_HEAP_BYTES)
+    heap.allocate(1, LARGEST_IN_HEAP_BYTES // 2)
+    assert heap.mapped == LARGEST_IN_HEAP_BYTES
+    assert LARGEST_IN_HEAP_BYTES // 2 < heap.top < LARGEST_IN_HEAP_BYTES
     heap.free(0)
-    heap.allocate(1, FIRST_MAPPED_BYTES)
     assert heap.mapped == 0
-    assert heap.top >= FIRST_MAPPED_BYTES
 
 
 def test_a_block_does_not_fit_where_one_of_its_size_lay() -> None:
