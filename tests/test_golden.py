@@ -29,6 +29,7 @@ RUNS = {
         "tokenizer.vocab_size=300",
     ],
     "transformer_muon": ["model=transformer_tiny", "model.hidden_size=32", "optimizer=muon"],
+    "transformer_fast": ["model=transformer_fast", "model.hidden_size=32", "model.num_layers=2", "optimizer=muon"],
     "gpt2": [
         "optimizer=adamw",
         "model=gpt2",

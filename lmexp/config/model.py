@@ -14,7 +14,7 @@ class Loss(Enum):
 
     auto = "auto"
     dense = "dense"
-    fused = "fused"
+    chunked = "chunked"
 
 
 class Kind(Enum):
@@ -44,6 +44,15 @@ class Attention(Enum):
     luong = "luong"
 
 
+class MLP(Enum):
+    """The feed-forward part of a block."""
+
+    relu2 = "relu2"
+    """Two matrices with the square of a ReLU between (So et al. 2021)."""
+    swiglu = "swiglu"
+    """Three matrices, one of them a gate (Shazeer 2020)."""
+
+
 @dataclass(kw_only=True)
 class LoRAConfig(Settings):
     """Low-rank adapters (Hu et al. 2021): the weights stay as they are, and small matrices beside them are trained."""
@@ -71,8 +80,8 @@ class ModelConfig(Option):
     frozen: list[str] = setting(default_factory=list)
     """Parts that are not trained, as patterns over parameter names: [embedding.*,blocks.0.*]."""
     loss: Loss = setting(Loss.auto, identity=False)
-    """dense keeps all logits; fused (torch's linear_cross_entropy) never holds them all, which saves time and memory at
-    large vocabularies; auto takes fused where the logits are large, the precision is 32 and torch has it."""
+    """dense keeps all logits; chunked holds those of some hundred tokens at a time, which saves time and memory with
+    large vocabularies; auto takes chunked where the logits are large and the model is not compiled."""
 
 
 @dataclass(kw_only=True)
@@ -169,6 +178,49 @@ class TransformerConfig(OwnModelConfig):
             yield "head_size", "rotary positions need heads of even width"
         if self.num_key_value_heads and self.num_heads % self.num_key_value_heads:
             yield "num_key_value_heads", f"{self.num_heads} heads cannot share {self.num_key_value_heads} evenly"
+
+
+@dataclass(kw_only=True)
+class TransformerFastConfig(OwnModelConfig):
+    """Decoder that learns most from the fewest tokens; transformers has no counterpart. docs/recipe.md has the worth of
+    each choice."""
+
+    name = "transformer_fast"
+    builds = "lmexp.models.transformer_fast:TransformerFast"
+
+    num_heads: int = setting(4, at_least=1)
+    """Attention heads."""
+    mlp: MLP = setting(MLP.relu2)
+    """relu2 or swiglu: the feed-forward part."""
+    mlp_size: int | None = setting(None, at_least=1)
+    """Width inside the feed-forward part; null takes four times hidden_size for relu2, 8/3 of it for swiglu."""
+    qk_norm: bool = setting(True)
+    """Normalise queries and keys in every head, which keeps attention stable at high learning rates."""
+    shift_taps: int = setting(2, at_least=0)
+    """Causal token shift: so many tokens before each are mixed into what attention and feed-forward part read, channel
+    by channel; 0 for none."""
+    zero_init: bool = setting(True)
+    """Begin with zeros in what writes to the residual stream, and in an untied head."""
+    tie_embeddings: bool = setting(False)
+    """Use the embedding matrix as the output matrix too: fewer parameters, and slower to learn."""
+    rope_theta: float = setting(10_000.0, above=0)
+    """Base of the rotary frequencies; larger for longer contexts."""
+    max_positions: int | None = setting(None, at_least=1)
+    """Most tokens the model looks back on when it generates; null takes data.context_length."""
+
+    @property
+    def mlp_width(self) -> int:
+        """Width inside the feed-forward part."""
+        if self.mlp is MLP.relu2:
+            return self.mlp_size or 4 * self.hidden_size
+        return self.mlp_size or 32 * math.ceil(self.hidden_size * 8 / 3 / 32)
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        if self.hidden_size % self.num_heads:
+            yield "num_heads", f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} heads"
+        elif self.hidden_size // self.num_heads % 2:
+            yield "num_heads", "rotary positions need heads of even width"
 
 
 @dataclass(kw_only=True)

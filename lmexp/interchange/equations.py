@@ -5,7 +5,7 @@ Written for a reader who has the tensors by name. Dropout is left out, for nothi
 
 from typing import Any
 
-from lmexp.config.model import GELU, Attention, ModelConfig
+from lmexp.config.model import GELU, MLP, Attention, ModelConfig
 
 NOTATION = [
     "x is a vector, W @ x the product with a matrix stored as [outputs, inputs], * multiplies number by number.",
@@ -78,6 +78,43 @@ def _rotary(config: Any) -> list[str]:
         "  x = x + blocks.n.mlp.down.weight @ (silu(blocks.n.mlp.gate.weight @ y) * (blocks.n.mlp.up.weight @ y))",
         "logits = head.weight @ rmsnorm(x, norm.weight), of "
         + ("the token at t" if config.name == "encoder" else "the next token"),
+    ]
+
+
+def _fast(config: Any) -> list[str]:
+    size, taps = config.hidden_size // config.num_heads, config.shift_taps
+    lines = [
+        "norm(a) = (a - mean(a)) / sqrt(mean((a - mean(a))^2) + 1e-05)",
+        "shift(name, a)[t] = a[t]"
+        + "".join(f" + name.taps.{k - 1} * a[t - {k}]" for k in range(1, taps + 1))
+        + ("; a before the first token is 0" if taps else ""),
+        "For the token i at position t from 0: x = norm(shift(shift, embedding.weight[i]))",
+        "For each block n in order:",
+        "  y = shift(blocks.n.attention_shift, norm(x))",
+        "  q, k, v = the three equal parts of blocks.n.attention.qkv.weight @ y",
+        f"  d = {size}",
+    ]
+    if config.qk_norm:
+        lines.append("  q, k in each head = norm(q), norm(k)")
+    lines.append(
+        f"  q and k in each head are turned: for j < d/2 and the angle g = t * {config.rope_theta:g}^(-2j/d), elements "
+        "(a, b) = (j, j + d/2) become (a cos g - b sin g, b cos g + a sin g)"
+    )
+    if config.qk_norm:
+        lines.append("  q in the head of number h = q * blocks.n.attention.gain[h]")
+    write = (
+        "relu(blocks.n.mlp.up.weight @ y)^2"
+        if config.mlp is MLP.relu2
+        else "(silu(blocks.n.mlp.gate.weight @ y) * (blocks.n.mlp.up.weight @ y))"
+    )
+    return [
+        *lines,
+        *(f"  {line}" for line in ATTENTION),
+        "  s goes over the tokens up to t",
+        "  x = x + blocks.n.attention.output.weight @ attended",
+        "  y = shift(blocks.n.mlp_shift, norm(x))",
+        f"  x = x + blocks.n.mlp.down.weight @ {write}",
+        "logits of the next token = head.weight @ norm(x)",
     ]
 
 
@@ -163,6 +200,7 @@ def _lstm_attention(config: Any) -> list[str]:
 _LINES = {
     "lstm": _lstm,
     "transformer": _rotary,
+    "transformer_fast": _fast,
     "encoder": _rotary,
     "gpt2": _gpt2,
     "bert": _bert,

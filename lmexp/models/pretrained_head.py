@@ -56,8 +56,8 @@ class WholeHead(Head):
         linear = F.linear(hidden_BTC, self.weight, self.bias)
         return linear.shape == logits_BTV.shape and torch.allclose(linear, logits_BTV, rtol=1e-5, atol=1e-5)
 
-    def _fuse(self, hidden_BTC: Tensor, num_tokens: int) -> bool:
-        return self.is_linear and super()._fuse(hidden_BTC, num_tokens)
+    def _in_chunks(self, targets_BT: Tensor) -> bool:
+        return self.is_linear and super()._in_chunks(targets_BT)
 
 
 class Labels(Head):

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from lmexp.models.layers import StackedLinear
+
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return (matrices, the rest) of what is trained.
@@ -24,3 +26,8 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object
     matrices, rest = split_parameters(model)
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def stacked_parts(model: nn.Module) -> dict[int, int]:
+    """Return by the id of a weight how many matrices it holds side by side, where these are several."""
+    return {id(module.weight): module.parts for module in model.modules() if isinstance(module, StackedLinear)}

@@ -48,10 +48,11 @@ def build_callbacks(
 class Holes(Callback):
     """Gives back what malloc holds in vain before an evaluation, whose tensors are of other sizes than a step's."""
 
-    def on_validation_start(self, *_: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         return_holes()
 
-    on_test_start = on_validation_start
+    def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
+        return_holes()
 
 
 class Checkpoints(Callback):

@@ -2,7 +2,7 @@
 
 A step is simulated on tensors without content (torch's fake tensors), and every storage is counted from its birth to
 its end. So what is counted is what torch's allocator would hand out, to the byte; on a CPU the LSTM of oneDNN gets its
-workspace, and the fused loss its chunk of logits, which the simulation cannot see. The holes that malloc leaves between
+workspace, which the simulation cannot see. The holes that malloc leaves between
 them on a CPU are those of a heap which the same births and ends are played to (`heap.py`). Not counted: the scratch
 memory of other kernels, and what torch.compile changes. A GPU is taken to do as a CPU does. Shapes: B rows, T tokens.
 """
@@ -175,8 +175,6 @@ def _scratch_bytes(func: Any, args: Any) -> int:
         if func is aten.mkldnn_rnn_layer.default:
             return gates + weights
         return gates + 2 * weights + lstm_workspace_bytes(args[0], args[1].shape[0] // 4)  # it writes the rest of it
-    if "linear_cross_entropy_batch_chunked" in func.name():
-        return 4 * CHUNK_TOKENS * args[1].shape[0]
     return 0
 
 

@@ -10,8 +10,8 @@ from lmexp.errors import ConfigError
 
 MODELS = (
     "transformer, bert, encoder, encoder_decoder, gpt2, gpt2_base, hf, lstm, lstm_article, "
-    "lstm_attention, lstm_large, lstm_tiny, transformer_base, transformer_small, "
-    "transformer_tiny"
+    "lstm_attention, lstm_large, lstm_tiny, transformer_base, transformer_fast, "
+    "transformer_small, transformer_tiny"
 )
 
 

@@ -170,7 +170,7 @@ def test_a_key_of_another_option_names_that_option() -> None:
     assert problems("data.path=a.txt", "model=lstm", "model.num_heads=2") == [
         "data.path: the chosen data has no such key; it is a key of data=text",
         "model.num_heads: the chosen model has no such key; "
-        "it is a key of model=transformer, gpt2, encoder, bert, encoder_decoder",
+        "it is a key of model=transformer, transformer_fast, gpt2, encoder, bert, encoder_decoder",
     ]
 
 
@@ -194,7 +194,7 @@ def test_an_experiment_that_does_not_fit_the_chosen_model_is_said_once() -> None
     # its keys of data=text must not be called unknown only because the experiment was left out
     assert problems("experiment=nanogpt_shakespeare_char", "model=lstm", "data.path=input.txt", "seed=-1") == [
         "conf/experiment/nanogpt_shakespeare_char.yaml: model.num_heads: the chosen model has no such key; "
-        "it is a key of model=transformer, gpt2, encoder, bert, encoder_decoder",
+        "it is a key of model=transformer, transformer_fast, gpt2, encoder, bert, encoder_decoder",
         "seed: must be at least 0, not -1",
     ]
 

@@ -13,7 +13,13 @@ from safetensors.numpy import load_file
 
 from lmexp import compose, train
 from lmexp.checkpoints import load_run
-from lmexp.config.model import EncoderConfig, EncoderDecoderConfig, LSTMAttentionConfig, TransformerConfig
+from lmexp.config.model import (
+    EncoderConfig,
+    EncoderDecoderConfig,
+    LSTMAttentionConfig,
+    TransformerConfig,
+    TransformerFastConfig,
+)
 from lmexp.config.pretrained import HFConfig
 from lmexp.errors import ConfigError, RunError, StorageError
 from lmexp.interchange.equations import equations
@@ -113,7 +119,10 @@ def log_softmax(a: np.ndarray) -> np.ndarray:
     return a - a.max() - math.log(np.exp(a - a.max()).sum())
 
 
-@pytest.mark.parametrize("config", [*CONFIGS.values(), EncoderConfig(**SMALL), EncoderDecoderConfig(**SMALL)])
+OTHERS = [EncoderConfig(**SMALL), EncoderDecoderConfig(**SMALL), TransformerFastConfig(**SMALL)]
+
+
+@pytest.mark.parametrize("config", [*CONFIGS.values(), *OTHERS])
 def test_every_tensor_of_a_model_is_in_its_equations(config: TransformerConfig) -> None:
     text = " ".join(equations(config))
     run = made_run(config)
@@ -123,7 +132,7 @@ def test_every_tensor_of_a_model_is_in_its_equations(config: TransformerConfig) 
         assert words[-1] in text, name
 
 
-@pytest.mark.parametrize("config", [LSTMS["lstm"], EncoderConfig(**SMALL), LSTMAttentionConfig(**SMALL)])
+@pytest.mark.parametrize("config", [LSTMS["lstm"], LSTMAttentionConfig(**SMALL), *OTHERS[::2]])
 def test_a_model_without_a_counterpart_is_refused_with_a_way_out(config: LSTMAttentionConfig) -> None:
     run = made_run(config)
     with pytest.raises(ConfigError, match=rf"^model={config.name} has no counterpart in transformers; .*safetensors"):

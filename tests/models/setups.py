@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lmexp.config.model import (
+    MLP,
     Attention,
     EncoderDecoderConfig,
     GPT2Config,
@@ -16,6 +17,7 @@ from lmexp.config.model import (
     ModelConfig,
     OwnModelConfig,
     TransformerConfig,
+    TransformerFastConfig,
 )
 from lmexp.config.schema import OPTIONS, build
 from lmexp.models.state import LanguageModel
@@ -42,6 +44,12 @@ DECODERS: dict[str, Any] = small(Kind.decoder) | {
     "lstm, projected": LSTMConfig(**SMALL, embedding_size=10),
     "transformer, grouped queries": TransformerConfig(**SMALL, num_key_value_heads=2, head_size=6, mlp_size=20),
     "transformer, untied, no QK-norm": TransformerConfig(**SMALL, qk_norm=False, tie_embeddings=False),
+    "transformer_fast, SwiGLU, one tap, nothing at zero": TransformerFastConfig(
+        **SMALL, mlp=MLP.swiglu, shift_taps=1, zero_init=False
+    ),
+    "transformer_fast, tied, no shift, no QK-norm": TransformerFastConfig(
+        **SMALL, tie_embeddings=True, shift_taps=0, qk_norm=False
+    ),
     "gpt2, biases": GPT2Config(**SMALL, bias=True),
     "gpt2, untied": GPT2Config(**SMALL, tie_embeddings=False),
 }

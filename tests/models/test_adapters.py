@@ -154,13 +154,13 @@ def test_freezing_all_is_refused() -> None:
         freeze(rough_model(OWN["transformer"]), ["*"])
 
 
-def test_the_fused_loss_trains_adapters_below_a_frozen_head(tmp_path: Path) -> None:
+def test_the_chunked_loss_trains_adapters_below_a_frozen_head(tmp_path: Path) -> None:
     folder = save(whole_model(*PRETRAINED["llama"]), tmp_path)
     gradients = []
-    for loss in (Loss.dense, Loss.fused):
+    for loss in (Loss.dense, Loss.chunked):
         config = HFConfig(name_or_path=str(folder), loss=loss)
         model = adapted(build(config, vocab_size=40, context_length=16))
         model.head.nll_sum(model(random_tokens(3, 9))[0], random_tokens(3, 9, seed=2)).backward()
         gradients.append([weight.grad for weight in model.parameters() if weight.requires_grad])
-    for dense, fused in zip(*gradients, strict=True):
-        assert_close(fused, dense)
+    for dense, chunked in zip(*gradients, strict=True):
+        assert_close(chunked, dense)

@@ -99,7 +99,7 @@ def test_loss_and_gradients_equal_those_of_transformers() -> None:
         assert_close(weight.grad, gradients[_their_name(name)].grad)
 
 
-@pytest.mark.parametrize("loss", ["dense", "fused"])
+@pytest.mark.parametrize("loss", ["dense", "chunked"])
 def test_every_way_to_the_loss_goes_through_the_layer_of_the_head(loss: str) -> None:
     model = new_model(BERTConfig(num_layers=1, hidden_size=16), loss=type(BERTConfig().loss)[loss])
     hidden, targets = torch.randn(2, 5, 16), random_tokens(2, 5)

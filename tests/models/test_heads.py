@@ -63,35 +63,43 @@ def test_a_batch_without_targets_has_loss_0(loss: Loss) -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("length", [1, 7, CHUNK_TOKENS + 3])
-def test_fused_and_dense_agree_in_value_and_gradients(length: int, bias: bool) -> None:
+def test_chunked_and_dense_agree_in_value_and_gradients(length: int, bias: bool) -> None:
     results = []
-    for loss in (Loss.dense, Loss.fused):
+    for loss in (Loss.dense, Loss.chunked):
         head, (hidden, targets) = new_head(loss, bias=bias), random_input(2, length)
         targets[0, : length // 2] = IGNORE
         mean = head.nll_sum(hidden, targets) / targets.numel()
         mean.backward()
         results.append([mean, hidden.grad, *(weight.grad for weight in head.parameters())])
-    for dense, fused in zip(*results, strict=True):
-        assert_close(fused, dense)
+    for dense, chunked in zip(*results, strict=True):
+        assert_close(chunked, dense)
 
 
-def test_auto_fuses_large_logits_only() -> None:
-    head, (hidden, _) = new_head(Loss.auto, bias=False), random_input(1, 1)
-    largest_dense = SMALL_LOGITS_BYTES // (4 * VOCAB_SIZE)
-    assert not head._fuse(hidden, largest_dense)
-    assert head._fuse(hidden, largest_dense + 1)
-
-
-@pytest.mark.parametrize(("loss", "fused"), [(Loss.dense, False), (Loss.auto, False), (Loss.fused, True)])
-def test_the_loss_is_computed_as_chosen(loss: Loss, fused: bool) -> None:
+@pytest.mark.parametrize(("loss", "chunked"), [(Loss.dense, False), (Loss.auto, False), (Loss.chunked, True)])
+def test_the_loss_of_few_tokens_is_computed_as_chosen(loss: Loss, chunked: bool) -> None:
     head, (hidden, targets) = new_head(loss, bias=False), random_input(2, 6)
-    total = head.nll_sum(hidden, targets)
-    assert ("linear_cross_entropy" in type(total.grad_fn).__name__) == fused
+    assert ("ChunkedNLL" in type(head.nll_sum(hidden, targets).grad_fn).__name__) == chunked
 
 
-def test_the_fused_loss_is_not_used_where_it_would_be_less_exact() -> None:
+@pytest.mark.parametrize(("more", "chunked"), [(0, False), (1, True)])
+def test_auto_takes_chunks_where_the_logits_are_large(more: int, chunked: bool) -> None:
+    largest_dense = SMALL_LOGITS_BYTES // (4 * VOCAB_SIZE)
+    head, (hidden, targets) = new_head(Loss.auto, bias=False), random_input(1, largest_dense + more)
+    assert ("ChunkedNLL" in type(head.nll_sum(hidden, targets).grad_fn).__name__) == chunked
+
+
+def test_a_frozen_head_gets_no_gradient() -> None:
+    head, (hidden, targets) = new_head(Loss.chunked, bias=False), random_input(2, 6)
+    head.weight.requires_grad_(False)
+    head.nll_sum(hidden, targets).backward()
+    assert head.weight.grad is None
+    assert hidden.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("loss", [Loss.dense, Loss.chunked])
+def test_losses_are_summed_in_32_bits_where_matrices_are_multiplied_in_16(loss: Loss) -> None:
     hidden, targets = random_input(2, 6)
-    head = new_head(Loss.fused, bias=True)
+    head = new_head(loss, bias=True)
     exact = head.nll_sum(hidden, targets)
     with torch.autocast("cpu", torch.bfloat16):
         under_autocast = head.nll_sum(hidden, targets)

@@ -1,13 +1,15 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from lmexp.config.model import ModelConfig
+from lmexp.config.model import ModelConfig, TransformerFastConfig
 from lmexp.config.optimizer import MuonConfig
 from lmexp.config.schema import build
+from lmexp.models.layers import StackedLinear
 from lmexp.models.state import LanguageModel
 from lmexp.optim.muon import COEFFICIENTS, Muon, orthogonalize
 from tests.optim.setups import RECURRENT, TIED, UNTIED, assert_equal_weights, new_model, train, weights_of
@@ -16,8 +18,14 @@ CONFIG = MuonConfig(learning_rate=0.02, adamw_learning_rate=3e-3, weight_decay=0
 BY_MUON = ("qkv.weight", "output.weight", "up.weight", "down.weight")
 
 
-def new_muon(matrices: list[nn.Parameter], rest: list[nn.Parameter], **changes: float) -> Muon:
-    settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.95, "newton_schulz_steps": 5, "adamw_lr": 3e-3}
+def new_muon(matrices: list[nn.Parameter], rest: list[nn.Parameter], **changes: Any) -> Muon:
+    settings: dict[str, Any] = {
+        "lr": 0.02,
+        "weight_decay": 0.1,
+        "momentum": 0.95,
+        "newton_schulz_steps": 5,
+        "adamw_lr": 3e-3,
+    }
     return Muon(matrices, rest, betas=(0.9, 0.99), eps=1e-8, **(settings | changes))
 
 
@@ -91,6 +99,41 @@ def test_muon_equals_its_formula_for_ten_steps() -> None:
 
     train(by_hand, ByHand(by_hand.parameters(), {}), range(10))
     assert_equal_weights(ours, by_hand)
+
+
+def test_matrices_that_a_layer_holds_side_by_side_are_moved_as_if_alone() -> None:
+    stacked, alone = StackedLinear(8, 6, parts=3), [nn.Linear(8, 6, bias=False) for _ in range(3)]
+    for linear, weight in zip(alone, stacked.weight.split(6), strict=True):
+        linear.weight.data.copy_(weight)
+    together = new_muon([stacked.weight], [], parts=[3])
+    apart = new_muon([linear.weight for linear in alone], [])
+    for step in range(3):
+        gradient = torch.randn(18, 8, generator=torch.Generator().manual_seed(step))
+        stacked.weight.grad = gradient.clone()
+        for linear, part in zip(alone, gradient.split(6), strict=True):
+            linear.weight.grad = part.clone()
+        together.step()
+        apart.step()
+    torch.testing.assert_close(stacked.weight, torch.cat([linear.weight for linear in alone]), rtol=1e-5, atol=1e-6)
+
+
+def test_the_projections_of_transformer_fast_are_known_as_three_matrices() -> None:
+    optimizer = build(CONFIG, model=new_model(TransformerFastConfig(num_layers=1, hidden_size=16)))
+    matrices = optimizer.param_groups[0]
+    assert {tuple(w.shape): parts for w, parts in zip(matrices["params"], matrices["parts"], strict=True)} == {
+        (48, 16): 3,
+        (16, 16): 1,
+        (64, 16): 1,
+        (16, 64): 1,
+    }
+
+
+def test_bfloat16_iterations_are_near_those_of_float32() -> None:
+    matrices = torch.randn(3, 16, 24)
+    exact, coarse = (orthogonalize(matrices, 5, in_bf16=in_bf16).flatten(1) for in_bf16 in (None, True))
+    assert coarse.dtype == torch.float32
+    assert not torch.equal(exact, coarse)
+    assert torch.cosine_similarity(exact, coarse).min() > 0.999
 
 
 def test_the_adamw_part_is_exactly_that_of_torch_for_ten_steps() -> None:

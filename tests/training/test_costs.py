@@ -54,7 +54,7 @@ VARIANTS = {
     "dropout in attention": ["model=gpt2", "model.hidden_size=16", "model.dropout=0.1"],
     "bfloat16": ["model=transformer_tiny", "trainer.precision=bf16-mixed"],
     "SGD, accumulated": ["model=transformer_tiny", "optimizer=sgd", "trainer.accumulate=2"],
-    "fused loss": ["model=transformer_tiny", "model.loss=fused", "optimizer=adamw"],
+    "chunked loss": ["model=transformer_tiny", "model.loss=chunked", "optimizer=adamw"],
     "frozen": ["model=gpt2", "model.hidden_size=16", "model.frozen=[embedding.*]"],
     "adapters": ["model=transformer_tiny", "model.lora.rank=2"],
 }
