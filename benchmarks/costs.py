@@ -9,13 +9,12 @@ its largest resident set; so nothing of lmexp measures itself.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from benchmarks.process import python
 
 CONFIGS = {
     "default": [],
@@ -79,31 +78,10 @@ def compare(name: str, overrides: list[str], *, steps: int) -> Result:
     """Return what is foretold for a config and what its run takes."""
     arguments = [*overrides, *QUIET, f"trainer.max_steps={steps}"]
     with tempfile.TemporaryDirectory() as folder:
-        _python(["-c", PREPARE, *arguments], folder)
-        text, _ = _lmexp(["explain", "--cost", "--json", *arguments], folder)
-        _, peak = _lmexp(["train", *arguments], folder)
-    return Result(name, json.loads(text)["memory_bytes"]["peak"], peak)
-
-
-def _lmexp(arguments: list[str], folder: str) -> tuple[str, int]:
-    return _python(["-m", "lmexp", *arguments], folder)
-
-
-def _python(arguments: list[str], folder: str) -> tuple[str, int]:
-    """Return what a command prints, and the largest resident set of its process in bytes.
-
-    Raises:
-        RuntimeError: the command failed.
-    """
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    output = Path(folder) / "output.txt"
-    with open(output, "w") as file:
-        child = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=file)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RuntimeError(f"python {' '.join(arguments)} ended with exit code {child.returncode}")
-    return output.read_text(), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        python(["-c", PREPARE, *arguments], folder)
+        foretold = python(["-m", "lmexp", "explain", "--cost", "--json", *arguments], folder)
+        trained = python(["-m", "lmexp", "train", *arguments], folder)
+    return Result(name, json.loads(foretold.output)["memory_bytes"]["peak"], trained.peak_bytes)
 
 
 def compare_all(names: list[str], *, steps: int) -> Iterator[Result]:

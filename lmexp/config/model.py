@@ -74,6 +74,8 @@ class ModelConfig(Option):
 
     group = "model"
     kind: ClassVar[Kind] = Kind.decoder
+    has_blocks: ClassVar[bool] = True
+    """Whether it is made of a Transformer's blocks, which can be recomputed and shared among devices."""
 
     lora: LoRAConfig = setting(default_factory=LoRAConfig)
     """Train low-rank adapters instead of the weights."""
@@ -109,6 +111,7 @@ class LSTMConfig(OwnModelConfig):
 
     name = "lstm"
     builds = "lmexp.models.lstm:LSTM"
+    has_blocks = False
 
     num_layers: int = setting(2, at_least=1)
     """LSTM layers stacked on each other."""
@@ -302,6 +305,7 @@ class LSTMAttentionConfig(OwnModelConfig):
     name = "lstm_attention"
     builds = "lmexp.models.lstm_attention:LSTMAttention"
     kind = Kind.encoder_decoder
+    has_blocks = False
 
     num_layers: int = setting(2, at_least=1)
     """LSTM layers of the encoder, and of the decoder."""

@@ -13,7 +13,7 @@ from lmexp.config.schedule import LinearConfig, ScheduleConfig
 from lmexp.config.schema import Settings, setting
 from lmexp.config.task import PretrainConfig, TaskConfig
 from lmexp.config.tokenizer import BPEConfig, HFTokenizerConfig, TokenizerConfig
-from lmexp.config.trainer import TrainerConfig
+from lmexp.config.trainer import Strategy, TrainerConfig
 
 
 @dataclass(kw_only=True)
@@ -70,6 +70,7 @@ class TrainConfig(Settings):
         devices = self.trainer.devices or 1
         if self.data.batch_size % devices:
             yield "data.batch_size", f"{self.data.batch_size} rows cannot be shared evenly by {devices} devices"
+        yield from self._problems_of_large_models()
         if self.data.order is Order.contiguous and self.model.name != "lstm":
             yield "data.order", f"contiguous order carries a state from batch to batch, and {self.model.name} has none"
         positions = getattr(self.model, "max_positions", None)
@@ -87,3 +88,18 @@ class TrainConfig(Settings):
             value = getattr(self, key)
             if value is not None and (not value.strip(". ") or any(character in value for character in '/\\\0:*?"<>|')):
                 yield key, f"'{value}' cannot be the name of a folder"
+
+    def _problems_of_large_models(self) -> Iterator[tuple[str, str]]:
+        if not self.model.has_blocks:
+            if self.trainer.activation_checkpointing:
+                yield "trainer.activation_checkpointing", f"{self.model.name} has no blocks to compute again"
+            if self.trainer.strategy is Strategy.fsdp:
+                yield "trainer.strategy", f"{self.model.name} has no blocks to shard; train it with strategy=ddp"
+        if self.trainer.strategy is not Strategy.fsdp:
+            return
+        if isinstance(self.optimizer, MuonConfig):
+            yield "optimizer", "muon moves whole matrices, which fsdp keeps in parts; take optimizer=adamw"
+        if self.trainer.compile:
+            yield "trainer.compile", "is not there for strategy=fsdp"
+        if self.callbacks.ema_decay is not None:
+            yield "callbacks.ema_decay", "is not there for strategy=fsdp"

@@ -22,6 +22,15 @@ class Accelerator(Enum):
     mps = "mps"
 
 
+class Strategy(Enum):
+    """How several devices share the work."""
+
+    ddp = "ddp"
+    """Each holds the whole model (DistributedDataParallel)."""
+    fsdp = "fsdp"
+    """Each holds a part of every weight, gradient and moment (fully sharded), for models that do not fit on one."""
+
+
 class Profiler(Enum):
     """Lightning's profilers."""
 
@@ -57,7 +66,13 @@ class TrainerConfig(Option):
     accelerator: Accelerator = setting(Accelerator.cpu, identity=False)
     """cpu, gpu (CUDA) or mps (Apple)."""
     devices: int | None = setting(1, at_least=1, identity=False)
-    """GPUs, or processes on CPU; more than one trains with DistributedDataParallel; null takes every GPU."""
+    """GPUs, or processes on CPU, that share the rows of a batch; null takes every GPU."""
+    strategy: Strategy = setting(Strategy.ddp, identity=False)
+    """How several devices share the work. ddp: each holds the whole model. fsdp: each holds a part of every weight,
+    for Transformers that do not fit on one device (with optimizer=adamw or sgd; no samples are written along the way)."""
+    activation_checkpointing: bool = setting(False, identity=False)
+    """Keep no activations inside a Transformer's blocks but compute them again in the backward pass: a third more time,
+    a fraction of the memory. Changes no result."""
     compile: bool = setting(False)
     """Compile the model with torch.compile: some ten seconds to a minute at the start, faster steps after. LSTMs run as
     they are."""

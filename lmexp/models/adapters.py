@@ -21,6 +21,7 @@ from lmexp.config.pretrained import HFConfig
 from lmexp.config.schema import build
 from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, MissingPackageError, Problem, RunError
+from lmexp.models.layers import ResidualBlock
 from lmexp.models.state import LanguageModel
 from lmexp.tokenization import Tokenizer
 
@@ -46,10 +47,22 @@ def build_model(config: TrainConfig, tokenizer: Tokenizer, architecture: Path | 
         context_length=config.data.context_length,
         **runtime,
     )
+    if config.trainer.activation_checkpointing:
+        recompute(model)
     freeze(model, config.model.frozen)
     if config.model.lora.rank is not None:
         add_adapters(model, config.model.lora)
     return model
+
+
+def recompute(model: LanguageModel) -> None:
+    """Keep no activations inside blocks in training, but compute them again."""
+    base: Any = getattr(model, "base", None)
+    if base is not None:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, ResidualBlock):
+            module.recomputes = True
 
 
 def freeze(model: LanguageModel, patterns: list[str]) -> None:

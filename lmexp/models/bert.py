@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lmexp.config.model import GELU, BERTConfig, Loss
 from lmexp.models.heads import Head
-from lmexp.models.layers import attend, document_mask, positions_in_segments
+from lmexp.models.layers import ResidualBlock, attend, document_mask, positions_in_segments, through
 from lmexp.models.state import LanguageModel, matrix_flops
 
 
@@ -40,7 +40,7 @@ class BERT(LanguageModel):
         x_BTC = self.embedding(tokens_BT) + self.position_embedding(positions) + self.type_embedding.weight[0]
         x_BTC = F.dropout(self.embedding_norm(x_BTC), self.config.dropout, self.training)
         for block in self.blocks:
-            x_BTC = block(x_BTC, mask)
+            x_BTC = through(block, x_BTC, mask)
         return x_BTC, None
 
     def flops_per_token(self, context_length: int) -> float:
@@ -55,7 +55,7 @@ class BERT(LanguageModel):
                 nn.init.zeros_(weight)
 
 
-class Block(nn.Module):
+class Block(ResidualBlock):
     """norm(x + attention(x)), then norm(x + mlp(x))."""
 
     def __init__(self, config: BERTConfig) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmexp.models.layers import document_mask
+from lmexp.models.layers import document_mask, through
 from lmexp.models.state import KeyValueCache
 from lmexp.models.transformer import Transformer
 
@@ -25,7 +25,7 @@ class Encoder(Transformer):
         mask = None if segments_BT is None else document_mask(segments_BT)
         x_BTC = F.dropout(self.embedding(tokens_BT), self.config.dropout, self.training)
         for block in self.blocks:
-            x_BTC = block(x_BTC, cos, sin, None, mask)
+            x_BTC = through(block, x_BTC, cos, sin, None, mask)
         return self.norm(x_BTC), None
 
     def new_state(self, batch_size: int, max_length: int) -> NoReturn:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from lmexp.config.model import EncoderDecoderConfig
 from lmexp.models.gpt2 import Block
 from lmexp.models.heads import Head
-from lmexp.models.layers import attend, place, real_tokens_first
+from lmexp.models.layers import attend, place, real_tokens_first, through
 from lmexp.models.state import NEEDS_SOURCE, KeyValueCache, SourceModel, matrix_flops
 
 
@@ -81,7 +81,7 @@ class EncoderDecoder(SourceModel):
         x_BTC = self.embedding(tokens_BT) + self.position_embedding(positions)
         x_BTC = F.dropout(x_BTC, self.config.dropout, self.training)
         for block in self.blocks:
-            x_BTC = block(x_BTC, state, mask)
+            x_BTC = through(block, x_BTC, state, mask)
         length = state.length + tokens_BT.shape[1]
         return self.norm(x_BTC), EncoderDecoderState(state.source, state.mask_BS, state.target, length)
 
@@ -127,7 +127,7 @@ class Encoder(nn.Module):
         x_BSC = x_BSC + self.position_embedding.weight[:length]
         x_BSC = F.dropout(x_BSC, self.dropout, self.training)
         for block in self.blocks:
-            x_BSC = block(x_BSC, None, mask_BS[:, None, None])
+            x_BSC = through(block, x_BSC, None, mask_BS[:, None, None])
         return self.norm(x_BSC)
 
 

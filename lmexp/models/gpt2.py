@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lmexp.config.model import GELU, GPT2Config
 from lmexp.models.heads import Head
-from lmexp.models.layers import attend, drop, place
+from lmexp.models.layers import ResidualBlock, attend, drop, place, through
 from lmexp.models.state import KeyValueCache, LanguageModel, Step, is_plain, matrix_flops, weights_of
 
 
@@ -39,7 +39,7 @@ class GPT2(LanguageModel):
         x_BTC = self.embedding(tokens_BT) + self.position_embedding(positions)
         x_BTC = drop(x_BTC, self.config.dropout, self.training)
         for block in self.blocks:
-            x_BTC = block(x_BTC, state, mask)
+            x_BTC = through(block, x_BTC, state, mask)
         return self.norm(x_BTC), state
 
     def stepper(self) -> Step | None:
@@ -91,7 +91,7 @@ class GPT2(LanguageModel):
                 nn.init.zeros_(weight)
 
 
-class Block(nn.Module):
+class Block(ResidualBlock):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, config: GPT2Config, layer: int) -> None:

@@ -3,9 +3,12 @@
 Shapes: B rows, T tokens, S tokens so far (T and those in the cache), C hidden size, H heads, D head size.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from lmexp.models.state import KeyValueCache
 
@@ -117,6 +120,23 @@ def attend(
         enable_gqa=q_BHTD.shape[1] != k_BHTD.shape[1],
     )
     return attended_BHTD.transpose(1, 2).flatten(-2)
+
+
+class ResidualBlock(nn.Module):
+    """A layer of a Transformer: what is recomputed, or shared among GPUs, as one piece."""
+
+    recomputes = False
+    """Keep no activations in training, and compute them again in the backward pass."""
+
+
+def through(block: nn.Module, *inputs: Any) -> Tensor:
+    """Return what a block gives.
+
+    Source: Chen et al. 2016 for recomputing.
+    """
+    if getattr(block, "recomputes", False) and block.training and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
 
 
 def drop(x_BTC: Tensor, share: float, is_training: bool) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lmexp.config.model import Kind, TransformerConfig
 from lmexp.models.heads import Head
-from lmexp.models.layers import Rotary, SwiGLU, attend, drop, place, rotate
+from lmexp.models.layers import ResidualBlock, Rotary, SwiGLU, attend, drop, place, rotate, through
 from lmexp.models.state import KeyValueCache, LanguageModel, Step, is_plain, matrix_flops, weights_of
 
 
@@ -45,7 +45,7 @@ class Transformer(LanguageModel):
         cos, sin = (table[start:] for table in self.rotary.tables(start + tokens_BT.shape[1], tokens_BT.device))
         x_BTC = drop(self.embedding(tokens_BT), self.config.dropout, self.training)
         for block in self.blocks:
-            x_BTC = block(x_BTC, cos, sin, state, mask)
+            x_BTC = through(block, x_BTC, cos, sin, state, mask)
         return self.norm(x_BTC), state
 
     def stepper(self) -> Step | None:
@@ -98,7 +98,7 @@ class Transformer(LanguageModel):
                 nn.init.normal_(weight, std=residual_std if is_residual else 0.02)
 
 
-class Block(nn.Module):
+class Block(ResidualBlock):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, config: TransformerConfig, head_size: int, num_key_value_heads: int, layer: int) -> None:

@@ -12,7 +12,18 @@ from torch.nn import functional as F
 
 from lmexp.config.model import MLP, TransformerFastConfig
 from lmexp.models.heads import Head
-from lmexp.models.layers import ReLU2, Rotary, StackedLinear, SwiGLU, attend, drop, place, rotate
+from lmexp.models.layers import (
+    ReLU2,
+    ResidualBlock,
+    Rotary,
+    StackedLinear,
+    SwiGLU,
+    attend,
+    drop,
+    place,
+    rotate,
+    through,
+)
 from lmexp.models.state import KeyValueCache, LanguageModel, matrix_flops
 
 
@@ -47,7 +58,7 @@ class TransformerFast(LanguageModel):
         x_BTC = norm(self.shift(self.embedding(tokens_BT), context))
         x_BTC = drop(x_BTC, self.config.dropout, self.training)
         for block in self.blocks:
-            x_BTC = block(x_BTC, context)
+            x_BTC = through(block, x_BTC, context)
         return norm(x_BTC), state
 
     def new_state(self, batch_size: int, max_length: int) -> "ShiftedCache":
@@ -139,7 +150,7 @@ class TokenShift(nn.Module):
         return shifted_BTC
 
 
-class Block(nn.Module):
+class Block(ResidualBlock):
     """x + attention(shift(norm(x))), then x + mlp(shift(norm(x)))."""
 
     def __init__(self, config: TransformerFastConfig, layer: int) -> None:

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lmexp.config.schema import build
 from lmexp.config.task import TaskConfig
 from lmexp.config.train import TrainConfig
+from lmexp.config.trainer import Strategy
 from lmexp.data.batches import Batch
 from lmexp.data.corpus import Corpus
 from lmexp.errors import NumericsError
@@ -56,7 +57,8 @@ class Task(LightningModule):
         self.stopwatch = Stopwatch()
         self.last_metrics: Metrics = {}
         self.after_step: Callable[[bool], None] = lambda ends_stretch: None
-        self._weights = list(model.parameters())
+        self._weights: list[nn.Parameter] = []
+        self._is_sharded = False
         self._carried: dict[int, LSTMState] = {}
         self._evaluation = Evaluation()
 
@@ -96,6 +98,15 @@ class Task(LightningModule):
         """Whole optimizer steps done, over all starts of the run."""
         return self.counters.batches_seen // self.accumulate
 
+    def configure_model(self) -> None:
+        """Cut the model into parts where the config asks for it; Lightning calls this on every device."""
+        if self.config.trainer.strategy is Strategy.fsdp and not self._is_sharded:
+            from lmexp.models.sharding import shard  # some tenths of a second to import
+
+            mesh: Any = self.device_mesh
+            shard(self.model, mesh["data_parallel"])
+            self._is_sharded = True
+
     # -- the training step ------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
@@ -105,6 +116,7 @@ class Task(LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
+        self._weights = list(self.model.parameters())
         self.counters.loss_sum = self.counters.loss_sum.to(self.device)
         self.stopwatch.start()
 
@@ -167,7 +179,8 @@ class Task(LightningModule):
         if self.config.callbacks.log_learning_rate:
             metrics["train/learning_rate"] = self.config.optimizer.learning_rate * self.schedule(self.steps_done - 1)
         if counters.gradient_norm is not None:
-            metrics["train/gradient_norm"] = counters.gradient_norm.item()
+            norm: Any = counters.gradient_norm
+            metrics["train/gradient_norm"] = (norm.full_tensor() if self._is_sharded else norm).item()
         counters.loss_sum.zero_()
         counters.losses_summed = 0
         self.record(metrics)

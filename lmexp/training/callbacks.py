@@ -9,6 +9,7 @@ from lmexp import checkpoints
 from lmexp.checkpoints import FolderCheckpointIO
 from lmexp.config.callbacks import CallbacksConfig, CheckpointConfig, Mode, SamplesConfig
 from lmexp.config.model import Kind
+from lmexp.config.trainer import Strategy
 from lmexp.errors import DataError, Stopped, StorageError
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import generate
@@ -173,6 +174,8 @@ class Samples(Callback):
     def _sample(self, trainer: Trainer, task: Task) -> None:
         step = task.steps_done
         if task.config.model.kind is Kind.encoder:  # it continues no text
+            return
+        if task.config.trainer.strategy is Strategy.fsdp:  # no device has the whole model
             return
         if not trainer.is_global_zero or any(row["step"] == step for row in self.run.samples):
             return

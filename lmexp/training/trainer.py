@@ -9,9 +9,10 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import Strategy as LightningStrategy
 
 from lmexp.checkpoints import FolderCheckpointIO
-from lmexp.config.trainer import Accelerator, Profiler, TrainerConfig, count_gpus
+from lmexp.config.trainer import Accelerator, Profiler, Strategy, TrainerConfig, count_gpus
 
 PROFILERS = {Profiler.simple: SimpleProfiler, Profiler.advanced: AdvancedProfiler, Profiler.pytorch: PyTorchProfiler}
 
@@ -46,7 +47,7 @@ def build_trainer(
     options: dict[str, Any] = {
         "accelerator": config.accelerator.name,
         "devices": devices,
-        "strategy": _strategy(config) if devices > 1 else "auto",
+        "strategy": _strategy(config, devices),
         "precision": "32-true" if config.precision == "32" else config.precision,
         "max_steps": max_steps,
         "max_epochs": -1,
@@ -68,8 +69,11 @@ def build_trainer(
     return Trainer(**(options | config.extra))
 
 
-def _strategy(config: TrainerConfig) -> DDPStrategy:
-    return DDPStrategy(
-        process_group_backend="nccl" if config.accelerator is Accelerator.gpu else "gloo",
-        timeout=timedelta(seconds=config.distributed_timeout_seconds),
-    )
+def _strategy(config: TrainerConfig, devices: int) -> LightningStrategy | str:
+    backend = "nccl" if config.accelerator is Accelerator.gpu else "gloo"
+    timeout = timedelta(seconds=config.distributed_timeout_seconds)
+    if config.strategy is Strategy.fsdp:
+        from lmexp.training.sharding import Sharded  # some tenths of a second to import
+
+        return Sharded(devices, backend=backend, timeout=timeout)
+    return DDPStrategy(process_group_backend=backend, timeout=timeout) if devices > 1 else "auto"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from lmexp.models.adapters import recompute
 from lmexp.models.heads import IGNORE
 from tests.models.setups import (
     CONFIGS,
@@ -159,6 +160,21 @@ def test_dropout_acts_in_training_only(config: Any) -> None:
     assert_close(plain.train()(tokens)[0], plain.eval()(tokens)[0])
     model.train()
     assert not torch.allclose(model(tokens)[0], model(tokens)[0])
+
+
+@EVERY_MODEL
+def test_recomputed_activations_change_no_loss_and_no_gradient(config: Any) -> None:
+    results = []
+    for again in (False, True):
+        model, tokens = rough_model(config, dropout=0.3).train(), random_tokens(2, 9)
+        if again:
+            recompute(model)
+        torch.manual_seed(5)
+        loss = model.head.nll_sum(model(tokens)[0], tokens.roll(1))
+        loss.backward()
+        results.append([loss, *(weight.grad for weight in model.parameters())])
+    for kept, computed in zip(*results, strict=True):
+        assert torch.equal(kept, computed)
 
 
 @EVERY_MODEL

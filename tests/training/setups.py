@@ -46,6 +46,7 @@ KINDS = {
     ],
     "transformer": ["model=transformer_tiny", "optimizer=adamw", "schedule=wsd"],
     "transformer with muon": ["model=transformer_tiny", "optimizer=muon"],
+    "transformer_fast with muon": ["model=transformer_fast", "model.num_heads=2", "optimizer=muon"],
     "transformer in stretches of four steps": [
         "model=transformer_tiny",
         "optimizer=adamw",

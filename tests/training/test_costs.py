@@ -197,6 +197,15 @@ def test_memory_grows_with_the_batch_and_not_with_accumulation() -> None:
     assert accumulated.gradients == small.weights
 
 
+@pytest.mark.parametrize("option", ["transformer", "transformer_fast", "gpt2"])
+def test_activations_that_are_computed_again_are_not_held(option: str) -> None:
+    shape = [f"model={option}", "model.num_layers=8", "data.batch_size=8", "data.context_length=128"]
+    kept, computed = (of(*shape, f"trainer.activation_checkpointing={again}").memory for again in ("false", "true"))
+    assert kept is not None
+    assert computed is not None
+    assert computed.activations < 0.4 * kept.activations
+
+
 def test_an_evaluation_of_many_rows_counts_too() -> None:
     training, evaluation = (
         of("model=transformer_tiny", f"data.evaluation_batch_size={rows}").memory for rows in (2, 512)

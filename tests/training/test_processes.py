@@ -10,13 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from lmexp import compose
+from lmexp.checkpoints import load_run
 from lmexp.runs import RunFolder, list_runs
 from tests.training.setups import KINDS, TINY, outcome
 
 pytestmark = pytest.mark.slow
 SECONDS = 240
+SHARDED = ["trainer=ddp_cpu", "trainer.strategy=fsdp"]
 LONGER = ["trainer.max_steps=300", "trainer.validate_every_steps=42", "trainer.checkpoint_every_steps=6"]
 
 
@@ -105,9 +108,29 @@ def test_two_ranks_see_what_one_rank_sees(kind: str, tmp_path: Path, text_file: 
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", ["lstm contiguous", "transformer"])
-def test_two_ranks_that_were_stopped_go_on_as_if_they_had_not(kind: str, tmp_path: Path, text_file: Path) -> None:
-    overrides = [f"data.path={text_file}", *KINDS[kind], *LONGER, "trainer=ddp_cpu"]
+@pytest.mark.parametrize("kind", ["transformer", "gpt2 by document", "encoder, masked"])
+def test_two_ranks_with_half_the_model_each_see_what_one_rank_sees(kind: str, tmp_path: Path, text_file: Path) -> None:
+    overrides = [f"data.path={text_file}", *KINDS[kind], "model.dropout=0"]
+    one = train(tmp_path / "one", *overrides)
+    two = train(tmp_path / "two", *overrides, *SHARDED)
+    assert two.record["world_size"] == 2
+    for mine, theirs in zip(losses(one), losses(two), strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-5)
+    loaded, expected = (load_run(run.path).model.state_dict() for run in (two, one))
+    for name, weight in expected.items():
+        torch.testing.assert_close(loaded[name], weight, rtol=0, atol=1e-4)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [("lstm contiguous", ["trainer=ddp_cpu"]), ("transformer", ["trainer=ddp_cpu"]), ("transformer", SHARDED)],
+    ids=["lstm contiguous", "transformer", "transformer, sharded"],
+)
+def test_two_ranks_that_were_stopped_go_on_as_if_they_had_not(
+    kind: str, how: list[str], tmp_path: Path, text_file: Path
+) -> None:
+    overrides = [f"data.path={text_file}", *KINDS[kind], *LONGER, *how]
     expected = outcome(train(tmp_path / "reference", *overrides))
     for number, step in ((signal.SIGTERM, 6), (signal.SIGKILL, 60)):
         process = start(tmp_path / "stopped", *overrides)

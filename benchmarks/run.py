@@ -1,0 +1,110 @@
+"""Is lmexp faster to the same quality than what people would pick instead? A table of ratios, all numbers as JSON.
+
+    python -m benchmarks.run [NAME ...] [--nanogpt CHECKOUT] [--examples CHECKOUT] [--shakespeare FILE]
+                             [--wikitext FOLDER] [--rounds N] [--threads 2] [--json FILE]
+
+Without names all that have what they need are run. `--list` says what each measures, counts and needs. The peers are
+not part of lmexp: give a checkout of karpathy/nanoGPT, one of pytorch/examples, and install the extra hf.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import shakespeare
+from benchmarks.measure import Benchmark, as_json, compare, measure, table
+
+Options = argparse.Namespace
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A benchmark by name."""
+
+    what: str
+    needs: tuple[str, ...]
+    make: Callable[[Options], AbstractContextManager[Benchmark]]
+
+
+ENTRIES = {
+    "shakespeare": Entry(
+        "tokens and wall time to nanoGPT's loss, its recipe as documented and as tuned",
+        ("nanogpt", "shakespeare"),
+        lambda o: shakespeare.to_its_loss(o.nanogpt, o.shakespeare, threads=o.threads),
+    ),
+    "equal_tokens": Entry(
+        "the loss that nanoGPT's 1.5 million tokens are worth",
+        ("nanogpt", "shakespeare"),
+        lambda o: shakespeare.at_equal_tokens(o.nanogpt, o.shakespeare, threads=o.threads),
+    ),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ENTRIES))
+    parser.add_argument("--list", action="store_true", help="say what each measures and needs")
+    parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
+    parser.add_argument("--examples", type=Path, help="a checkout of pytorch/examples")
+    parser.add_argument("--shakespeare", type=Path, help="tiny Shakespeare as one text file")
+    parser.add_argument("--wikitext", type=Path, help="a folder with WikiText-2's train, valid and test")
+    parser.add_argument("--rounds", type=int, help="instead of 5, or 3 where a round takes minutes")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads on every side")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where all numbers go")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run benchmarks and print their tables; returns 1 when a goal was missed."""
+    options = parser().parse_args(arguments)
+    if options.list:
+        for name, entry in ENTRIES.items():
+            print(f"{name:<20} {entry.what}; needs {' and '.join(f'--{need}' for need in entry.needs) or 'nothing'}")
+        return 0
+    if unknown := [name for name in options.names if name not in ENTRIES]:
+        print(f"there is no benchmark {', '.join(unknown)}; there are: {', '.join(ENTRIES)}", file=sys.stderr)
+        return 2
+    chosen = {name: ENTRIES[name] for name in options.names or ENTRIES}
+    found: dict[str, object] = {"machine": machine(options.threads)}
+    is_missed = False
+    for name, entry in chosen.items():
+        missing = [f"--{need}" for need in entry.needs if getattr(options, need) is None]
+        if missing:
+            print(f"{name}: left out, give {' and '.join(missing)}\n")
+            is_missed = is_missed or bool(options.names)
+            continue
+        with entry.make(options) as benchmark:
+            results = measure(benchmark, rounds=options.rounds)
+        rows = compare(benchmark, results)
+        is_missed = is_missed or any(row.is_met is False for row in rows)
+        print(*table(name, rows), f" counted: {benchmark.counts}", "", sep="\n", flush=True)
+        found[name] = as_json(benchmark, results, rows)
+        options.json.write_text(json.dumps(found, indent=1))
+    print(f"all numbers: {options.json}")
+    return int(is_missed)
+
+
+def machine(threads: int) -> dict[str, object]:
+    """Return what the numbers were taken on."""
+    import torch
+
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "torch": torch.__version__,
+        "load_before": os.getloadavg()[0],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Shakespeare's characters, 0.8 million parameters, context 64: how much sooner is nanoGPT's loss reached?
+
+The last tenth of the text is nanoGPT's validation split. Its first half is our val, on which recipes were tuned; its
+second half is our test, on which every loss here is taken, the peer's too. The training text is the same.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks import nanogpt, ours
+from benchmarks.measure import AGAIN, OURS, Benchmark, Goal
+
+COUNTS = (
+    "whole processes: imports, preparing ours, training, their own evaluations (nanoGPT's estimates every 250 steps, "
+    "ours of val and test), checkpoints; nothing is compiled"
+)
+TUNED = {"learning_rate": 3e-3, "min_lr": 3e-4, "max_iters": 1150, "lr_decay_iters": 1150}
+"""nanoGPT's best of as many runs as ours had: the shortest that reaches the loss of its documented recipe."""
+PEER, TUNED_PEER, EXPORTABLE = "nanoGPT", "nanoGPT, tuned", "lmexp, exportable"
+
+
+@contextmanager
+def to_its_loss(checkout: Path, text: Path, *, threads: int) -> Iterator[Benchmark]:
+    """Ours, and nanoGPT as its README trains it and as we tuned it."""
+    recipe = ["experiment=shakespeare_fast", f"data.path={text.resolve()}"]
+    with nanogpt.folder(checkout, text) as inside:
+        yield Benchmark(
+            counts=COUNTS,
+            sides={
+                OURS: lambda seed: ours.train(recipe, seed=seed, threads=threads),
+                AGAIN: lambda seed: ours.train(recipe, seed=seed, threads=threads),
+                PEER: lambda seed: nanogpt.train(inside, {}, seed=seed, threads=threads),
+                TUNED_PEER: lambda seed: nanogpt.train(inside, TUNED, seed=seed, threads=threads),
+            },
+            goals=[
+                Goal(PEER, "tokens", 10),
+                Goal(PEER, "wall_seconds", 5),
+                Goal(PEER, "peak_bytes", 1 / 1.2),
+                Goal(PEER, "test_loss_nats", 0),
+                Goal(TUNED_PEER, "tokens", 5),
+                Goal(TUNED_PEER, "wall_seconds", 3),
+                Goal(TUNED_PEER, "test_loss_nats", 0),
+            ],
+        )
+
+
+@contextmanager
+def at_equal_tokens(checkout: Path, text: Path, *, threads: int) -> Iterator[Benchmark]:
+    """What nanoGPT's 1.5 million tokens are worth to ours, and to the model that transformers can load."""
+    longer = ["experiment=shakespeare_fast_long", f"data.path={text.resolve()}"]
+    exportable = ["experiment=shakespeare_exportable", f"data.path={text.resolve()}"]
+    with nanogpt.folder(checkout, text) as inside:
+        yield Benchmark(
+            counts=COUNTS,
+            sides={
+                OURS: lambda seed: ours.train(longer, seed=seed, threads=threads),
+                EXPORTABLE: lambda seed: ours.train(exportable, seed=seed, threads=threads),
+                PEER: lambda seed: nanogpt.train(inside, {}, seed=seed, threads=threads),
+            },
+            goals=[
+                Goal(PEER, "test_loss_nats", 0.25),
+                Goal(PEER, "test_loss_nats", 0.15, ours=EXPORTABLE),
+            ],
+        )
