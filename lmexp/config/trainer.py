@@ -69,7 +69,7 @@ class TrainerConfig(Option):
     """GPUs, or processes on CPU, that share the rows of a batch; null takes every GPU."""
     strategy: Strategy = setting(Strategy.ddp, identity=False)
     """How several devices share the work. ddp: each holds the whole model. fsdp: each holds a part of every weight,
-    for Transformers that do not fit on one device (with optimizer=adamw or sgd; no samples are written along the way)."""
+    for Transformers that do not fit on one device; with optimizer=adamw or sgd, and without samples along the way."""
     activation_checkpointing: bool = setting(False, identity=False)
     """Keep no activations inside a Transformer's blocks but compute them again in the backward pass: a third more time,
     a fraction of the memory. Changes no result."""

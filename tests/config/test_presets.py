@@ -38,8 +38,9 @@ NEEDS = dict.fromkeys(["data/text", *EXPERIMENTS], "data.path=text.txt") | {
     "model/hf": "model.name_or_path=pretrained",
     "tokenizer/hf": "tokenizer.name_or_path=pretrained",
     "tokenizer/file": "tokenizer.path=pretrained/tokenizer.json",
+    "trainer/fsdp": "optimizer=adamw",
 }
-"""The files that an option must be given."""
+"""What an option must be given."""
 
 
 def composed(*names: str) -> TrainConfig:
