@@ -96,23 +96,20 @@ def loss(inside: Path) -> float:
 
 def _evaluate(inside: Path) -> float:
     import torch
-    from torch.nn import functional as F
+
+    from benchmarks.losses import mean_loss  # torch
 
     module = model_module(inside)
     stored = torch.load(inside / "out-shakespeare-char" / "ckpt.pt", map_location="cpu", weights_only=True)
     model = module.GPT(module.GPTConfig(**stored["model_args"]))
     model.load_state_dict({key.removeprefix("_orig_mod."): value for key, value in stored["model"].items()})
     model.eval()
-    ids = np.fromfile(inside / "data" / "shakespeare_char" / "val.bin", dtype=np.uint16).astype(np.int64)
-    ids = ids[int(len(ids) * 0.5) :]
-    length, total = stored["model_args"]["block_size"], 0.0
-    with torch.no_grad():
-        for start in range(0, len(ids) - 1, length):
-            row = torch.from_numpy(ids[start : start + length + 1])[None]
-            targets = row[:, 1:].contiguous()
-            logits, _ = model(row[:, :-1].contiguous(), targets)
-            total += F.cross_entropy(logits[0], targets[0], reduction="sum").item()
-    return total / (len(ids) - 1)
+    ids = np.fromfile(inside / "data" / "shakespeare_char" / "val.bin", dtype=np.uint16)
+
+    def logits_of(tokens_BT: torch.Tensor) -> torch.Tensor:
+        return model(tokens_BT, tokens_BT)[0]  # with targets it gives the logits of all positions
+
+    return mean_loss(logits_of, ids[int(len(ids) * 0.5) :], stored["model_args"]["block_size"])
 
 
 if __name__ == "__main__":
