@@ -1,6 +1,6 @@
 """transformers' Trainer as a peer: GPT-2's model of 4 layers, width 128, on the tokens of a corpus of ours.
 
-    python -m benchmarks.hf_trainer CORPUS_FOLDER STEPS LEARNING_RATE SEED     (a whole process, as the benchmark runs it)
+python -m benchmarks.hf_trainer CORPUS_FOLDER STEPS LEARNING_RATE SEED     (a whole process, as the benchmark runs it)
 """
 
 import json
@@ -27,7 +27,7 @@ def train(corpus: Path, *, steps: int, learning_rate: float, seed: int, threads:
         "tokens": steps * BATCH_SIZE * CONTEXT,
         "wall_seconds": finished.wall_seconds,
         "peak_bytes": finished.peak_bytes,
-        "test_loss_nats": json.loads(finished.output.splitlines()[-1])["loss_nats"],
+        "test_loss_nats": json.loads(finished.output.splitlines()[-1])["test"],
     }
 
 
@@ -39,18 +39,14 @@ def main(corpus: Path, steps: int, learning_rate: float, seed: int) -> None:
     set_seed(seed)
     manifest = json.loads((corpus / "manifest.json").read_text())
     ids = {split: np.fromfile(corpus / f"{split}.bin", dtype=np.uint16) for split in ("train", "val", "test")}
-    rows = [
-        {"input_ids": row, "labels": row}
-        for row in torch.from_numpy(ids["train"][: len(ids["train"]) // CONTEXT * CONTEXT].astype(np.int64)).view(
-            -1, CONTEXT
-        )
-    ]
-    dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    sizes = {"n_embd": 128, "n_layer": 4, "n_head": 4, "n_positions": CONTEXT}
-    config = GPT2Config(
-        vocab_size=manifest["vocab_size"], bos_token_id=None, eos_token_id=None, use_cache=False, **sizes, **dropout
+    whole = len(ids["train"]) // CONTEXT * CONTEXT
+    rows = torch.from_numpy(ids["train"][:whole].astype(np.int64)).view(-1, CONTEXT)
+    sizes: dict[str, Any] = {"n_embd": 128, "n_layer": 4, "n_head": 4, "n_positions": CONTEXT}
+    dropout: dict[str, Any] = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    special: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=manifest["vocab_size"], use_cache=False, **sizes, **dropout, **special)
     )
-    model = GPT2LMHeadModel(config)
     options: dict[str, Any] = {
         "output_dir": "out",
         "per_device_train_batch_size": BATCH_SIZE,
@@ -67,10 +63,13 @@ def main(corpus: Path, steps: int, learning_rate: float, seed: int) -> None:
         "disable_tqdm": True,
         "seed": seed,
     }
-    Trainer(model=model, args=TrainingArguments(**options), train_dataset=rows).train()  # type: ignore[arg-type]
+    dataset: Any = [{"input_ids": row, "labels": row} for row in rows]
+    Trainer(model=model, args=TrainingArguments(**options), train_dataset=dataset).train()
     model.eval()
-    print(json.dumps({split: mean_loss(lambda t: model(t).logits, ids[split], CONTEXT) for split in ("val",)}))
-    print(json.dumps({"loss_nats": mean_loss(lambda tokens_BT: model(tokens_BT).logits, ids["test"], CONTEXT)}))
+    losses = {
+        split: mean_loss(lambda tokens_BT: model(tokens_BT).logits, ids[split], CONTEXT) for split in ("val", "test")
+    }
+    print(json.dumps(losses))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ with "lmexp" are ours, the others are peers; "lmexp again" is the first once mor
 show is noise.
 """
 
+import math
+import operator
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lmexp.runs.statistics import spread, welch
@@ -21,12 +23,15 @@ OURS, AGAIN = "lmexp", "lmexp again"
 
 @dataclass(frozen=True)
 class Goal:
-    """What a ratio theirs / ours must reach, or a loss theirs - ours."""
+    """What a quantity of ours must reach beside that of a peer; without a peer, what it must not exceed."""
 
-    peer: str
+    peer: str | None
     quantity: str
-    at_least: float
+    value: float
+    """Least of theirs / ours, or of theirs - ours."""
     ours: str = OURS
+    is_difference: bool = False
+    """Compare by subtraction; losses always are."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +56,21 @@ class Row:
     quantity: str
     ours: float
     theirs: float
+    """Medians over the rounds, of losses means."""
     value: float
-    """theirs / ours, median over the rounds; of losses the difference of the means."""
+    """theirs / ours, or theirs - ours."""
     low: float
     high: float
     """Lowest and highest round; of losses the 95 % interval of the difference (Welch)."""
-    goal: float | None
+    is_difference: bool
+    goal: Goal | None
 
     @property
     def is_met(self) -> bool | None:
         """Whether the goal is reached, None where there is none."""
-        return None if self.goal is None else self.value >= self.goal
+        if self.goal is None:
+            return None
+        return self.ours <= self.goal.value if self.goal.peer is None else self.value >= self.goal.value
 
 
 def measure(benchmark: Benchmark, *, rounds: int | None = None) -> dict[str, list[Quantities]]:
@@ -83,47 +92,61 @@ def compare(benchmark: Benchmark, results: dict[str, list[Quantities]]) -> list[
     mine = [name for name in results if name.startswith(OURS) and name != AGAIN]
     pairs = [(OURS, AGAIN)] if AGAIN in results else []
     pairs += [(side, peer) for side in mine for peer in results if not peer.startswith(OURS)]
-    goals = {(goal.ours, goal.peer, goal.quantity): goal.at_least for goal in benchmark.goals}
     return [
-        _row(side, peer, key, results[side], results[peer], goals.get((side, peer, key)))
+        _row(side, peer, key, results[side], results[peer], _goal(benchmark, side, peer, key))
         for side, peer in pairs
         for key in results[side][0]
         if key in results[peer][0]
     ]
 
 
-def _row(side: str, peer: str, key: str, ours: list[Quantities], theirs: list[Quantities], goal: float | None) -> Row:
+def _goal(benchmark: Benchmark, side: str, peer: str, key: str) -> Goal | None:
+    fitting = (g for g in benchmark.goals if g.ours == side and g.quantity == key and g.peer in (peer, None))
+    return next(fitting, None) if peer != AGAIN else None
+
+
+def _row(side: str, peer: str, key: str, ours: list[Quantities], theirs: list[Quantities], goal: Goal | None) -> Row:
     x, y = [found[key] for found in ours], [found[key] for found in theirs]
     if key.endswith("_nats"):
-        value, low, high = statistics.mean(y) - statistics.mean(x), float("nan"), float("nan")
+        low = high = math.nan
         if len(x) > 1 and (spread(x).sd or spread(y).sd):
             shift = welch(y, x)
             low, high = shift.low, shift.high
-        return Row(side, peer, key, statistics.mean(x), statistics.mean(y), value, low, high, goal)
-    ratios = [b / a for a, b in zip(x, y, strict=True)]
-    value = statistics.median(y) / statistics.median(x)
-    return Row(side, peer, key, statistics.median(x), statistics.median(y), value, min(ratios), max(ratios), goal)
+        mine, other = statistics.mean(x), statistics.mean(y)
+        return Row(side, peer, key, mine, other, other - mine, low, high, is_difference=True, goal=goal)
+    is_difference = goal is not None and goal.is_difference
+    by = operator.sub if is_difference else operator.truediv
+    rounds = [by(b, a) for a, b in zip(x, y, strict=True)]
+    mine, other = statistics.median(x), statistics.median(y)
+    value = by(other, mine)
+    return Row(side, peer, key, mine, other, value, min(rounds), max(rounds), is_difference=is_difference, goal=goal)
 
 
 def table(name: str, rows: list[Row]) -> list[str]:
     """Return the lines of a table."""
-    lines = [f"{name:<42} {'ours':>9} {'theirs':>9}  theirs/ours [rounds]      goal"]
-    heading = None
+    lines = [f"{name:<30} {'ours':>10} {'theirs':>10}   theirs/ours [rounds]    goal"]
+    pair = None
     for row in rows:
-        sign = "+" if row.quantity.endswith("_nats") else "x"
-        value = f"{row.value:+.3f}" if sign == "+" else f"{row.value:.2f}x"
-        goal = "" if row.goal is None else f"{row.goal:+.2f}" if sign == "+" else f"{row.goal:g}x"
-        met = {None: "", True: "met", False: "MISSED"}[row.is_met]
-        if heading != (row.side, row.peer):
-            heading = (row.side, row.peer)
+        if pair != (row.side, row.peer):
+            pair = (row.side, row.peer)
             lines.append(f" {row.side} and {row.peer}")
-        what = f"  {row.quantity}"
-        span = f"[{row.low:+.3f}, {row.high:+.3f}]" if sign == "+" else f"[{row.low:.2f}, {row.high:.2f}]"
-        lines.append(
-            f"{what:<42} {in_short(row.quantity, row.ours):>9} {in_short(row.quantity, row.theirs):>9}  "
-            f"{value:>7} {span:<17} {goal:>6} {met}".rstrip()
-        )
+        value, low, high = (_compared(row, number) for number in (row.value, row.low, row.high))
+        ours, theirs = in_short(row.quantity, row.ours), in_short(row.quantity, row.theirs)
+        line = f"  {row.quantity:<28} {ours:>10} {theirs:>10}  {value:>8} [{low}, {high}]"
+        if row.goal is not None:
+            is_own = row.goal.peer is None
+            wanted = (
+                f"<= {in_short(row.quantity, row.goal.value)}" if is_own else f">= {_compared(row, row.goal.value)}"
+            )
+            line = f"{line:<76} {wanted} {'met' if row.is_met else 'MISSED'}"
+        lines.append(line)
     return lines
+
+
+def _compared(row: Row, value: float) -> str:
+    if not row.is_difference:
+        return f"{value:.2f}x"
+    return f"{value:+.3f}" if row.quantity.endswith("_nats") else f"{value:+.2f}"
 
 
 def in_short(quantity: str, value: float) -> str:
@@ -131,7 +154,9 @@ def in_short(quantity: str, value: float) -> str:
     if quantity.endswith("bytes"):
         return f"{value / 1e6:,.0f} MB"
     if quantity.endswith("seconds"):
-        return f"{value:,.2f} s" if value >= 0.1 else f"{value * 1e3:.3f} ms"
+        return f"{value:,.2f} s"
+    if quantity.endswith("milliseconds"):
+        return f"{value:.3g} ms"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
@@ -140,5 +165,5 @@ def as_json(benchmark: Benchmark, results: dict[str, list[Quantities]], rows: li
     return {
         "counts": benchmark.counts,
         "rounds": results,
-        "rows": [{**row.__dict__, "is_met": row.is_met} for row in rows],
+        "rows": [{**asdict(row), "is_met": row.is_met} for row in rows],
     }

@@ -1,24 +1,20 @@
 """What the platform costs over a bare PyTorch loop: the same model, the same batches, the same optimizer and clipping.
 
-    python -m benchmarks.overhead [--steps 300] [--rounds 7] [--clock wall|cpu]
-
-Each round runs, in an order that alternates: a bare loop (A), the same bare loop again (the A/A control), and lmexp
-with its run folder, its metrics every 10 steps and its checkpoints. Only the time between the first and the last step
-counts on every side; imports, set-up and the first steps do not. Prints milliseconds a step over A, median of rounds.
+lmexp runs with its run folder, its metrics every 10 steps and its checkpoints. Only the time between the first step
+after the warm-up and the last counts on both sides; imports, set-up and the first steps do not.
 """
 
-import argparse
-import json
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
 
+from benchmarks.measure import AGAIN, OURS, Benchmark, Goal, Quantities
 from lmexp.checkpoints import FolderCheckpointIO
 from lmexp.config import TrainConfig, build
 from lmexp.config.compose import compose
@@ -34,8 +30,50 @@ from lmexp.training.progress import Progress
 from lmexp.training.signals import StopSignals
 
 WARMUP_STEPS = 20
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-clock: Callable[[], float] = time.perf_counter
+BARE = "a bare loop"
+QUIET = [
+    "tokenizer=bytes",
+    "optimizer=adamw",
+    "trainer.validate_every_steps=null",
+    "callbacks.samples.prompts=[]",
+    "logger=none",
+]
+SMALL = ["model=transformer_tiny", "data.batch_size=4", "data.context_length=32"]
+"""Some 4 ms a step, where a constant cost shows."""
+MEDIUM = ["model=transformer", "data.batch_size=8", "data.context_length=64"]
+"""Some 30 ms a step."""
+
+
+@contextmanager
+def of_small_steps(*, threads: int) -> Iterator[Benchmark]:
+    """The platform's milliseconds on steps of a few."""
+    yield _benchmark(SMALL, steps=300, threads=threads, goal=Goal(BARE, "step_milliseconds", -0.3, is_difference=True))
+
+
+@contextmanager
+def of_medium_steps(*, threads: int) -> Iterator[Benchmark]:
+    """The platform's share of steps of some 30 ms."""
+    yield _benchmark(MEDIUM, steps=100, threads=threads, goal=Goal(BARE, "step_milliseconds", 1 / 1.01))
+
+
+def _benchmark(overrides: list[str], *, steps: int, threads: int, goal: Goal) -> Benchmark:
+    config = compose("train", [*overrides, *QUIET])
+    corpus = prepare(config.data, config.tokenizer)
+
+    def side(run: Callable[[TrainConfig, Corpus, int], float]) -> Callable[[int], Quantities]:
+        def measured(round_number: int) -> Quantities:
+            torch.set_num_threads(threads)
+            return {"step_milliseconds": run(config, corpus, steps)}
+
+        return measured
+
+    return Benchmark(
+        counts=f"{steps} optimizer steps after {WARMUP_STEPS} that do not count; no imports, no set-up, no evaluation",
+        sides={OURS: side(platform), BARE: side(bare_loop), AGAIN: side(platform)},
+        rounds=7,
+        warmups=1,
+        goals=[goal],
+    )
 
 
 def bare_loop(config: TrainConfig, corpus: Corpus, steps: int) -> float:
@@ -46,7 +84,7 @@ def bare_loop(config: TrainConfig, corpus: Corpus, steps: int) -> float:
     start = 0.0
     for k in range(WARMUP_STEPS + steps):
         if k == WARMUP_STEPS:
-            start = clock()
+            start = time.perf_counter()
         batch = batches[k]
         hidden, _ = model(batch["tokens_BT"])
         loss = model.head.nll_sum(hidden, batch["targets_BT"]) / batch["targets_BT"].numel()
@@ -54,7 +92,7 @@ def bare_loop(config: TrainConfig, corpus: Corpus, steps: int) -> float:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return (clock() - start) / steps * 1000
+    return (time.perf_counter() - start) / steps * 1000
 
 
 def platform(config: TrainConfig, corpus: Corpus, steps: int) -> float:
@@ -103,58 +141,12 @@ class Clock(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: object, batch_idx: int) -> None:
         if pl_module.steps_done == WARMUP_STEPS:
-            self.start = clock()
+            self.start = time.perf_counter()
 
     def on_train_batch_end(self, *_: object) -> None:
-        self.seconds = clock() - self.start
+        self.seconds = time.perf_counter() - self.start
 
 
 def _model(config: TrainConfig, corpus: Corpus) -> LanguageModel:
     seed_everything(config.seed)
     return build_model(config, corpus.tokenizer).train()
-
-
-def main() -> None:
-    """Run the rounds and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu repeats better on a busy machine")
-    arguments = parser.parse_args()
-    global clock
-    clock = CLOCKS[arguments.clock]
-    torch.set_num_threads(arguments.threads)
-    config = compose(
-        "train",
-        [
-            "model=transformer_tiny",
-            "tokenizer=bytes",
-            "optimizer=adamw",
-            "data.batch_size=4",
-            "data.context_length=32",
-            "trainer.validate_every_steps=null",
-            "callbacks.samples.prompts=[]",
-            "logger=none",
-        ],
-    )
-    corpus = prepare(config.data, config.tokenizer)
-    sides: dict[str, Callable[[], float]] = {
-        "bare": lambda: bare_loop(config, corpus, arguments.steps),
-        "bare again": lambda: bare_loop(config, corpus, arguments.steps),
-        "lmexp": lambda: platform(config, corpus, arguments.steps),
-    }
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(arguments.rounds):
-        for name in list(sides) if number % 2 == 0 else list(reversed(sides)):
-            times[name].append(sides[name]())
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, value in medians.items():
-        extra = value - medians["bare"]
-        low, high = min(times[name]), max(times[name])
-        print(f"{name:<12} {value:7.3f} ms a step  [{low:.3f}, {high:.3f}]   over bare {extra:+.3f} ms")
-    print(json.dumps({"medians_ms": medians, "rounds": arguments.rounds, "steps": arguments.steps, "times_ms": times}))
-
-
-if __name__ == "__main__":
-    main()

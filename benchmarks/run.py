@@ -13,15 +13,12 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
-from benchmarks import shakespeare
 from benchmarks.measure import Benchmark, as_json, compare, measure, table
-
-Options = argparse.Namespace
 
 
 @dataclass(frozen=True)
@@ -29,20 +26,62 @@ class Entry:
     """A benchmark by name."""
 
     what: str
-    needs: tuple[str, ...]
-    make: Callable[[Options], AbstractContextManager[Benchmark]]
+    made_by: str
+    """module:function; called with what it needs, in this order, and threads."""
+    needs: tuple[str, ...] = ()
+
+    def make(self, options: argparse.Namespace) -> AbstractContextManager[Benchmark]:
+        """Return the sides, ready to be measured."""
+        module, function = self.made_by.split(":")
+        needed = (getattr(options, need) for need in self.needs)
+        made: AbstractContextManager[Benchmark] = getattr(import_module(module), function)(
+            *needed, threads=options.threads
+        )
+        return made
 
 
 ENTRIES = {
     "shakespeare": Entry(
-        "tokens and wall time to nanoGPT's loss, its recipe as documented and as tuned",
+        "tokens, wall time and memory to nanoGPT's loss, its recipe as documented and as tuned",
+        "benchmarks.shakespeare:to_its_loss",
         ("nanogpt", "shakespeare"),
-        lambda o: shakespeare.to_its_loss(o.nanogpt, o.shakespeare, threads=o.threads),
     ),
     "equal_tokens": Entry(
         "the loss that nanoGPT's 1.5 million tokens are worth",
+        "benchmarks.shakespeare:at_equal_tokens",
         ("nanogpt", "shakespeare"),
-        lambda o: shakespeare.at_equal_tokens(o.nanogpt, o.shakespeare, threads=o.threads),
+    ),
+    "trainer": Entry(
+        "wall time to the loss of a GPT-2 of 4 x 128 by transformers' Trainer",
+        "benchmarks.wikitext:beside_the_trainer",
+        ("wikitext",),
+    ),
+    "lstm": Entry(
+        "wall time and memory to the perplexity of PyTorch's word_language_model after an epoch",
+        "benchmarks.wikitext:beside_the_lstm_example",
+        ("examples", "wikitext"),
+    ),
+    "overhead": Entry(
+        "a small step in lmexp and in a bare PyTorch loop",
+        "benchmarks.overhead:of_small_steps",
+    ),
+    "overhead_30_ms": Entry(
+        "a step of some 30 ms in lmexp and in a bare PyTorch loop",
+        "benchmarks.overhead:of_medium_steps",
+    ),
+    "batch": Entry(
+        "a batch of 12 x 64 from a token file of 100 MB",
+        "benchmarks.batches:of_a_large_file",
+        ("nanogpt",),
+    ),
+    "startup": Entry(
+        "the second start of lmexp train to its first step",
+        "benchmarks.startup:to_the_first_step",
+    ),
+    "generation": Entry(
+        "500 characters from a 4 x 128 decoder, beside nanoGPT's sample.py and transformers' generate",
+        "benchmarks.generation:of_text",
+        ("nanogpt",),
     ),
 }
 
@@ -67,7 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.list:
         for name, entry in ENTRIES.items():
-            print(f"{name:<20} {entry.what}; needs {' and '.join(f'--{need}' for need in entry.needs) or 'nothing'}")
+            needs = f" (--{' --'.join(entry.needs)})" if entry.needs else ""
+            print(f"{name:<16} {entry.what}{needs}")
         return 0
     if unknown := [name for name in options.names if name not in ENTRIES]:
         print(f"there is no benchmark {', '.join(unknown)}; there are: {', '.join(ENTRIES)}", file=sys.stderr)
