@@ -28,3 +28,33 @@ def bits_per_byte(nll_sum_nats: float, *, num_bytes: int) -> float:
     if num_bytes == 0:
         raise DataError("bits per byte of a text without bytes")
     return nll_sum_nats / (math.log(2) * num_bytes)
+
+
+PEAK_FLOPS = {
+    "B200": 2250e12,
+    "H200 NVL": 835.5e12,
+    "H200": 989.4e12,
+    "H100 NVL": 835.5e12,
+    "H100 PCIe": 756e12,
+    "H100": 989.4e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165.2e12,
+}
+"""Dense bfloat16 operations a second, as the maker states them; a name further up is looked for first."""
+
+
+def peak_flops(device_name: str) -> float | None:
+    """Return the bfloat16 operations a second that a GPU can do at most, None for one that is not known here."""
+    words = f" {device_name} ".replace("-", " ")
+    return next((flops for name, flops in PEAK_FLOPS.items() if f" {name} " in words), None)
+
+
+def model_flops_utilization(flops_per_token: float, *, tokens_per_second: float, peak_flops: float) -> float:
+    """Return the share of the hardware's operations that the model's own are (MFU); recomputing does not count.
+
+    Formula: flops_per_token * tokens_per_second / peak_flops, both rates over all devices.
+    Source: Chowdhery et al. 2022 (PaLM), appendix B.
+    """
+    return flops_per_token * tokens_per_second / peak_flops

@@ -5,7 +5,7 @@ import pytest
 
 from lmexp import metrics
 from lmexp.errors import DataError
-from lmexp.metrics import bits_per_byte, perplexity
+from lmexp.metrics import bits_per_byte, model_flops_utilization, peak_flops, perplexity
 
 
 def test_perplexity_is_the_number_of_equally_likely_tokens() -> None:
@@ -31,6 +31,31 @@ def test_bits_per_byte_by_hand() -> None:
 def test_bits_per_byte_needs_bytes() -> None:
     with pytest.raises(DataError, match="without bytes"):
         bits_per_byte(1.0, num_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("device", "teraflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.4),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H200", 989.4),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA L4", 121),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA GeForce RTX 4090", 165.2),
+        ("NVIDIA L40", None),
+        ("Tesla T4", None),
+        ("cpu", None),
+    ],
+)
+def test_the_peak_of_a_gpu_goes_by_its_whole_name(device: str, teraflops: float | None) -> None:
+    assert peak_flops(device) == (None if teraflops is None else pytest.approx(teraflops * 1e12))
+
+
+def test_utilization_by_hand() -> None:
+    flops = 6 * 124e6  # a forward and a backward pass through 124 million weights
+    used = model_flops_utilization(flops, tokens_per_second=500_000, peak_flops=989.4e12)
+    assert used == pytest.approx(0.376, abs=1e-3)
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:

@@ -7,7 +7,9 @@ Lightning's loader state is needed to go on where a run was stopped.
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lmexp.config.data import DataConfig
@@ -47,7 +49,7 @@ class TextDataModule(LightningDataModule):
             return batch
         if isinstance(batch, list):
             return [self.transfer_batch_to_device(part, device, dataloader_idx) for part in batch]
-        return {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
+        return {key: _moved(value, device) if hasattr(value, "to") else value for key, value in batch.items()}
 
     def _evaluation_loader(self, split: str) -> Any:
         batches = EvaluationBatches(self.corpus.open(split), self.config, **self._place())
@@ -90,6 +92,11 @@ class _Items(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         return self.items[index]
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; a GPU fetches it while it computes, for the CPU does not wait for pinned memory."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _as_is(batch: Any) -> Batch:

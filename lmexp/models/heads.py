@@ -78,6 +78,10 @@ class Head(nn.Module):
         total: Tensor = ChunkedNLL.apply(hidden_NC, self.weight, self.bias, targets_BT.flatten())
         return total
 
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile the loss of training; logits of generation and evaluation stay as they are."""
+        self.nll_sum = torch.compile(self.nll_sum, *args, **options)  # type: ignore[method-assign]
+
     def _in_chunks(self, targets_BT: Tensor) -> bool:
         if self.loss is Loss.dense or torch.compiler.is_compiling():  # the compiler fuses what follows the logits
             return False

@@ -25,7 +25,7 @@ from lmexp.config.trainer import Strategy
 from lmexp.data.batches import Batch
 from lmexp.data.corpus import Corpus
 from lmexp.errors import NumericsError
-from lmexp.metrics import bits_per_byte, perplexity
+from lmexp.metrics import bits_per_byte, model_flops_utilization, peak_flops, perplexity
 from lmexp.models.state import LanguageModel, LSTMState
 from lmexp.optim.schedules import Schedule
 from lmexp.tasks.counters import Counters, Evaluation, Stopwatch
@@ -59,6 +59,7 @@ class Task(LightningModule):
         self.after_step: Callable[[bool], None] = lambda ends_stretch: None
         self._weights: list[nn.Parameter] = []
         self._is_sharded = False
+        self._peak_flops: float | None = None
         self._carried: dict[int, LSTMState] = {}
         self._evaluation = Evaluation()
 
@@ -117,6 +118,8 @@ class Task(LightningModule):
 
     def on_train_start(self) -> None:
         self._weights = list(self.model.parameters())
+        if self.device.type == "cuda" and self.config.trainer.precision == "bf16-mixed":
+            self._peak_flops = peak_flops(torch.cuda.get_device_name(self.device))
         self.counters.loss_sum = self.counters.loss_sum.to(self.device)
         self.stopwatch.start()
 
@@ -176,6 +179,12 @@ class Task(LightningModule):
             "train/loss_nats": loss,
             "train/tokens_per_second": counters.losses_summed * self.tokens_per_step / self.accumulate / seconds,
         }
+        if self._peak_flops is not None:
+            metrics["train/mfu"] = model_flops_utilization(
+                self.flops_per_token,
+                tokens_per_second=metrics["train/tokens_per_second"],
+                peak_flops=self._peak_flops * self.trainer.world_size,
+            )
         if self.config.callbacks.log_learning_rate:
             metrics["train/learning_rate"] = self.config.optimizer.learning_rate * self.schedule(self.steps_done - 1)
         if counters.gradient_norm is not None:

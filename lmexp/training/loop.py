@@ -105,6 +105,7 @@ def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, da
         _set_first_weights(run, task)
     if config.trainer.compile:
         task.model.compile()
+        task.model.head.compile()
     trainer.fit(task, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     measured = {key for row in run.metrics if row["step"] == task.steps_done for key in row}
     if "val/loss_nats" not in measured and data.corpus.splits["val"].tokens > 1:
