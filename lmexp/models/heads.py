@@ -20,6 +20,7 @@ IGNORE = -100
 SMALL_LOGITS_BYTES = 16 * 2**20
 CHUNK_TOKENS = 256
 GPU_CHUNK_TOKENS = 4096
+GROUP_ROWS = 64
 
 
 class Head(nn.Module):
@@ -98,36 +99,56 @@ class ChunkedNLL(torch.autograd.Function):
     def forward(ctx: Any, hidden_NC: Tensor, weight: Tensor, bias: Tensor | None, targets_N: Tensor) -> Tensor:
         device = hidden_NC.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NC.dtype
-        matrix, chunk = weight.to(dtype), CHUNK_TOKENS if device == "cpu" else GPU_CHUNK_TOKENS
-        grad_hidden_NC = torch.empty_like(hidden_NC)
         grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         grad_bias = None if bias is None else torch.zeros_like(bias)
-        total = torch.zeros((), device=hidden_NC.device)
         with torch.autocast(device, enabled=False):
-            for hidden, targets, grad_hidden in zip(
-                *(tensor.split(chunk) for tensor in (hidden_NC, targets_N, grad_hidden_NC)), strict=True
-            ):
-                hidden, is_target, index = hidden.to(dtype), targets != IGNORE, targets.clamp(min=0)[:, None]
-                logits = F.linear(hidden, matrix).float()
-                if bias is not None:
-                    logits += bias
-                log_p = logits.log_softmax(-1)
-                total -= (log_p.gather(1, index)[:, 0] * is_target).sum()
-                grad_logits = log_p.exp_().scatter_add_(1, index, log_p.new_full(index.shape, -1.0))
-                grad_logits *= is_target[:, None]
-                if grad_bias is not None:
-                    grad_bias += grad_logits.sum(0)
-                grad_logits = grad_logits.to(dtype)
-                grad_hidden.copy_(grad_logits @ matrix)
-                if grad_weight is not None:
-                    grad_weight += grad_logits.T @ hidden
+            total, grad_hidden_NC = nll_and_gradients(
+                hidden_NC, weight.to(dtype), bias, targets_N, grad_weight=grad_weight, grad_bias=grad_bias
+            )
         ctx.save_for_backward(grad_hidden_NC, grad_weight, grad_bias)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(None if grad is None else grad * grad_total for grad in ctx.saved_tensors), None)
+        return (*(None if grad is None else grad.mul_(grad_total) for grad in ctx.saved_tensors), None)
+
+
+def nll_and_gradients(
+    hidden_NC: Tensor,
+    matrix: Tensor,
+    bias: Tensor | None,
+    targets_N: Tensor,
+    *,
+    grad_weight: Tensor | None,
+    grad_bias: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of the losses and its gradient for the hidden states; those for weight and bias are added to.
+
+    Products are taken in the type of the matrix.
+    Shape: (N, C), (V, C), (V,), (N,) -> scalar, (N, C).
+    """
+    chunk = CHUNK_TOKENS if hidden_NC.device.type == "cpu" else GPU_CHUNK_TOKENS
+    grad_hidden_NC = torch.empty_like(hidden_NC)
+    total = torch.zeros((), device=hidden_NC.device)
+    for hidden, targets, grad_hidden in zip(
+        *(tensor.split(chunk) for tensor in (hidden_NC, targets_N, grad_hidden_NC)), strict=True
+    ):
+        hidden, is_target, index = hidden.to(matrix.dtype), targets != IGNORE, targets.clamp(min=0)[:, None]
+        logits = F.linear(hidden, matrix).float()
+        if bias is not None:
+            logits += bias
+        log_p = logits.log_softmax(-1)
+        total -= (log_p.gather(1, index)[:, 0] * is_target).sum()
+        grad_logits = log_p.exp_().scatter_add_(1, index, log_p.new_full(index.shape, -1.0))
+        grad_logits *= is_target[:, None]
+        if grad_bias is not None:
+            grad_bias += grad_logits.sum(0)
+        grad_logits = grad_logits.to(matrix.dtype)
+        grad_hidden.copy_(grad_logits @ matrix)
+        if grad_weight is not None:
+            grad_weight += grad_logits.T @ hidden
+    return total, grad_hidden_NC
 
 
 class AdaptiveHead(Head):
@@ -170,13 +191,18 @@ class AdaptiveHead(Head):
         parts = [
             self._nll(hidden, targets)
             for hidden, targets in zip(
-                hidden_NC.split(8 * CHUNK_TOKENS), targets_N.split(8 * CHUNK_TOKENS), strict=True
+                hidden_NC.split(2 * CHUNK_TOKENS), targets_N.split(2 * CHUNK_TOKENS), strict=True
             )
         ]
         return torch.cat(parts).view_as(targets_BT)
 
     def nll_sum(self, hidden_BTC: Tensor, targets_BT: Tensor) -> Tensor:
-        return self.nll(hidden_BTC, targets_BT).sum()
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.nll(hidden_BTC, targets_BT).sum()
+        weights = (self.weight, self.bias, self.group_weight, self.group_bias)
+        groups = list(zip(self.starts, self.ends, strict=True))
+        total: Tensor = AdaptiveNLL.apply(hidden_BTC.flatten(0, -2), *weights, targets_BT.flatten(), groups)
+        return total
 
     def _nll(self, hidden_NC: Tensor, targets_N: Tensor) -> Tensor:
         in_first_N = targets_N
@@ -184,9 +210,10 @@ class AdaptiveHead(Head):
         for number, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
             is_mine_N = (targets_N >= start) & (targets_N < end)
             in_first_N = in_first_N.masked_fill(is_mine_N, self.num_first + number)
-            rows = is_mine_N.nonzero().squeeze(1)
-            logits = self._group(hidden_NC[rows], number).float()
-            groups.append((rows, F.cross_entropy(logits, targets_N[rows] - start, reduction="none")))
+            rows, hidden, targets = members(is_mine_N, hidden_NC, targets_N - start)
+            logits = self._group(hidden, number).float()
+            nll = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORE)
+            groups.append((rows, nll[: len(rows)]))
         nll_N = F.cross_entropy(self._first(hidden_NC).float(), in_first_N, reduction="none", ignore_index=IGNORE)
         for rows, nll in groups:
             nll_N = nll_N.index_add(0, rows, nll)
@@ -202,3 +229,74 @@ class AdaptiveHead(Head):
     def _group(self, hidden: Tensor, number: int) -> Tensor:
         part = slice(self.starts[number], self.ends[number])
         return F.linear(hidden, self.weight[part], None if self.bias is None else self.bias[part])
+
+
+def members(is_member_N: Tensor, hidden_NC: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the positions of the members of a group, their hidden states and their targets, filled up with rows to be
+    ignored: oneDNN compiles and keeps a kernel for each number of rows, so there must not be many.
+
+    Shape: (N,), (N, C), (N,) -> (M,), (R, C), (R,).
+    """
+    rows_M = is_member_N.nonzero().squeeze(1)
+    more = -len(rows_M) % GROUP_ROWS
+    return rows_M, F.pad(hidden_NC[rows_M], (0, 0, 0, more)), F.pad(targets_N[rows_M], (0, more), value=IGNORE)
+
+
+class AdaptiveNLL(torch.autograd.Function):
+    """The sum of an adaptive head's losses, and its gradients on the way: each part of the weights has one gradient,
+    written to its place, where autograd would make one of the whole vocabulary for every group.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_NC: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        group_weight: Tensor,
+        group_bias: Tensor | None,
+        targets_N: Tensor,
+        groups: list[tuple[int, int]],
+    ) -> Tensor:
+        device = hidden_NC.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NC.dtype
+        num_first = groups[0][0] if groups else len(weight)
+        grad_weight, grad_bias = torch.zeros_like(weight), None if bias is None else torch.zeros_like(bias)
+        first, first_bias = torch.cat((weight[:num_first], group_weight)), None
+        if bias is not None and group_bias is not None:
+            first_bias = torch.cat((bias[:num_first], group_bias))
+        grad_first = torch.zeros_like(first)
+        grad_first_bias = None if first_bias is None else torch.zeros_like(first_bias)
+        in_first_N = targets_N
+        with torch.autocast(device, enabled=False):
+            found = []
+            for number, (start, end) in enumerate(groups):
+                is_mine_N = (targets_N >= start) & (targets_N < end)
+                in_first_N = in_first_N.masked_fill(is_mine_N, num_first + number)
+                rows, hidden, targets = members(is_mine_N, hidden_NC, targets_N - start)
+                loss, grad_hidden = nll_and_gradients(
+                    hidden,
+                    weight[start:end].to(dtype),
+                    None if bias is None else bias[start:end],
+                    targets,
+                    grad_weight=grad_weight[start:end],
+                    grad_bias=None if grad_bias is None else grad_bias[start:end],
+                )
+                found.append((rows, loss, grad_hidden))
+            total, grad_hidden_NC = nll_and_gradients(
+                hidden_NC, first.to(dtype), first_bias, in_first_N, grad_weight=grad_first, grad_bias=grad_first_bias
+            )
+        for rows, loss, grad_hidden in found:
+            total += loss
+            grad_hidden_NC.index_add_(0, rows, grad_hidden[: len(rows)])
+        grad_weight[:num_first] = grad_first[:num_first]
+        grad_group_bias = None
+        if grad_bias is not None and grad_first_bias is not None:
+            grad_bias[:num_first], grad_group_bias = grad_first_bias[:num_first], grad_first_bias[num_first:]
+        ctx.save_for_backward(grad_hidden_NC, grad_weight, grad_bias, grad_first[num_first:].clone(), grad_group_bias)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(None if grad is None else grad.mul_(grad_total) for grad in ctx.saved_tensors), None, None)

@@ -148,6 +148,20 @@ def test_the_adaptive_head_ignores_what_is_to_be_ignored() -> None:
     assert (hidden.grad[0, 2:] == 0).all()
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("cutoffs", [[10, 30], [1, 2, 49], [70]])
+def test_the_adaptive_sum_has_the_value_and_the_gradients_of_the_losses(cutoffs: list[int], bias: bool) -> None:
+    results = []
+    for is_sum in (False, True):
+        head, (hidden, targets) = new_adaptive_head(cutoffs, bias=bias), random_input(2, CHUNK_TOKENS + 3)
+        targets[0, :20] = IGNORE
+        mean = (head.nll_sum(hidden, targets) if is_sum else head.nll(hidden, targets).sum()) / targets.numel()
+        mean.backward()
+        results.append([mean, hidden.grad, *(weight.grad for weight in head.parameters())])
+    for expected, found in zip(*results, strict=True):
+        assert_close(found, expected)
+
+
 def test_an_adaptive_bias_starts_at_the_frequencies_of_the_tokens() -> None:
     head = new_adaptive_head([10, 30])
     counts = torch.arange(VOCAB_SIZE, 0, -1)
