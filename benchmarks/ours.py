@@ -21,5 +21,6 @@ def train(overrides: list[str], *, seed: int, threads: int) -> Quantities:
         "tokens": record["tokens"],
         "wall_seconds": finished.wall_seconds,
         "peak_bytes": finished.peak_bytes,
+        "val_loss_nats": record["metrics"]["val/loss_nats"],
         "test_loss_nats": record["metrics"]["test/loss_nats"],
     }

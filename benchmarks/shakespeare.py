@@ -12,8 +12,8 @@ from benchmarks import nanogpt, ours
 from benchmarks.measure import AGAIN, OURS, Benchmark, Goal
 
 COUNTS = (
-    "whole processes, the text tokenized before: imports, training, their own evaluations (nanoGPT's estimates every 250 "
-    "steps, ours of val and test), checkpoints; nothing is compiled"
+    "whole processes, the text tokenized before: imports, training, their own evaluations (nanoGPT's estimates every "
+    "250 steps, ours of val and test), checkpoints; nothing is compiled"
 )
 TUNED = {"learning_rate": 3e-3, "min_lr": 3e-4, "max_iters": 1150, "lr_decay_iters": 1150}
 """nanoGPT's best of as many runs as ours had: the shortest that reaches the loss of its documented recipe."""

@@ -1,5 +1,7 @@
 """The door: a command becomes a call of one function, which is imported only then. No torch here."""
 
+import atexit
+import gc
 import json
 import shlex
 import sys
@@ -52,6 +54,7 @@ Every key and its default: lmexp train --cfg job     What a key means: lmexp exp
 
 def main() -> None:
     """Run the command line."""
+    atexit.register(gc.freeze)  # the interpreter would look for garbage once more, a second where torch is loaded
     app()
 
 

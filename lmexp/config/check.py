@@ -135,7 +135,14 @@ def describe_type(annotation: Any) -> str:
         return " or ".join(map(describe_type, parts))
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return "one of " + ", ".join(member.name for member in annotation)
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", types.NoneType: "null"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        typing.Any: "a value",
+        types.NoneType: "null",
+    }
     return words.get(annotation) or {list: "a list: [a,b]", dict: "keys with values"}.get(
         typing.get_origin(annotation), "a block of keys"
     )

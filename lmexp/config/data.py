@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from enum import Enum
 from glob import iglob
 from pathlib import Path
+from typing import Any
 
 from lmexp.config.schema import Option, setting
+
+AUTO = "auto"
+LARGEST_AUTO_EVALUATION = 16
 
 
 class Order(Enum):
@@ -38,8 +42,12 @@ class DataConfig(Option):
 
     group = "data"
 
-    batch_size: int = setting(16, at_least=1)
-    """Rows in one micro-step, over all ranks together; one rank of W computes the W-th part."""
+    batch_size: Any = setting(16, at_least=1)  # OmegaConf cannot merge unions (2.3)
+    """Rows in one micro-step, over all ranks together; one rank of W computes the W-th part. auto: as many as fit in
+    memory, so that global_batch_size rows make an optimizer step on any machine."""
+    global_batch_size: int | None = setting(None, at_least=1)
+    """Rows in one optimizer step, from which trainer.accumulate follows; null takes batch_size times
+    trainer.accumulate."""
     context_length: int = setting(256, at_least=1)
     """Tokens in a row: what a Transformer can look back on, and how far an LSTM's gradient reaches."""
     order: Order = setting(Order.shuffled)
@@ -52,10 +60,28 @@ class DataConfig(Option):
     limit_batches: int | None = setting(None, at_least=1)
     """Train on the first so many batches over and over (to see whether a model can overfit); null uses all."""
     evaluation_batch_size: int | None = setting(None, at_least=1, identity=False)
-    """Rows in one batch of validation and test; null takes batch_size. Changes speed; with data.order=contiguous also
-    the number of streams that the split is cut into."""
+    """Rows in one batch of validation and test; null takes batch_size (of auto, 16 at most). Changes speed; with
+    data.order=contiguous also the number of streams that the split is cut into."""
     cache_dir: str | None = setting(None, identity=False)
     """Folder of tokenized text, shared by runs; null is $LMEXP_CACHE or ~/.cache/lmexp."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in one micro-step, of a config that is settled."""
+        assert isinstance(self.batch_size, int), "data.batch_size=auto is not settled"
+        return self.batch_size
+
+    @property
+    def evaluation_rows(self) -> int:
+        """Rows in one batch of validation and test."""
+        if self.evaluation_batch_size is not None:
+            return self.evaluation_batch_size
+        return min(LARGEST_AUTO_EVALUATION, self.global_batch_size or 1) if self.batch_size == AUTO else self.rows
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        if self.batch_size != AUTO and type(self.batch_size) is not int:
+            yield "batch_size", f"must be a whole number or auto, not {self.batch_size!r}"
 
 
 @dataclass(kw_only=True)

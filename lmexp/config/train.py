@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lmexp.config.callbacks import CallbacksConfig
-from lmexp.config.data import DataConfig, Order, PythonDocsConfig
+from lmexp.config.data import AUTO, DataConfig, Order, PythonDocsConfig
 from lmexp.config.logger import LoggerConfig, WandbConfig
 from lmexp.config.model import ModelConfig, TransformerConfig
 from lmexp.config.optimizer import MuonConfig, OptimizerConfig
@@ -67,9 +68,7 @@ class TrainConfig(Settings):
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
-        devices = self.trainer.devices or 1
-        if self.data.batch_size % devices:
-            yield "data.batch_size", f"{self.data.batch_size} rows cannot be shared evenly by {devices} devices"
+        yield from self._problems_of_batch_sizes()
         yield from self._problems_of_large_models()
         if self.data.order is Order.contiguous and self.model.name != "lstm":
             yield "data.order", f"contiguous order carries a state from batch to batch, and {self.model.name} has none"
@@ -88,6 +87,40 @@ class TrainConfig(Settings):
             value = getattr(self, key)
             if value is not None and (not value.strip(". ") or any(character in value for character in '/\\\0:*?"<>|')):
                 yield key, f"'{value}' cannot be the name of a folder"
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows in one optimizer step."""
+        return self.data.global_batch_size or self.data.rows * self.trainer.accumulate
+
+    def settled(self, batch_size: int | None = None) -> "TrainConfig":
+        """Return the same config with numbers for batch sizes; `batch_size` is what auto has come to on a machine."""
+        if self.data.global_batch_size is None:
+            return self
+        rows = batch_size if self.data.batch_size == AUTO else self.data.rows
+        assert rows is not None, "data.batch_size=auto has not come to a number"
+        sizes: dict[str, Any] = {"batch_size": rows, "evaluation_batch_size": self.data.evaluation_rows}
+        accumulate = self.data.global_batch_size // rows
+        return replace(
+            self,
+            data=replace(self.data, global_batch_size=None, **sizes),
+            trainer=replace(self.trainer, accumulate=accumulate),
+        )
+
+    def _problems_of_batch_sizes(self) -> Iterator[tuple[str, str]]:
+        rows, whole, devices = self.data.batch_size, self.data.global_batch_size, self.trainer.devices or 1
+        if isinstance(rows, int) and rows % devices:
+            yield "data.batch_size", f"{rows} rows cannot be shared evenly by {devices} devices"
+        if whole is None:
+            if rows == AUTO:
+                yield "data.global_batch_size", "must be given with data.batch_size=auto: the rows of an optimizer step"
+            return
+        if self.trainer.accumulate != 1:
+            yield "trainer.accumulate", "follows from data.global_batch_size; give one of the two"
+        if isinstance(rows, int) and whole % rows:
+            yield "data.global_batch_size", f"{whole} rows cannot be cut into micro-steps of {rows}"
+        elif whole % devices:
+            yield "data.global_batch_size", f"{whole} rows cannot be shared evenly by {devices} devices"
 
     def _problems_of_large_models(self) -> Iterator[tuple[str, str]]:
         if not self.model.has_blocks:

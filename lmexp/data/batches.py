@@ -50,14 +50,14 @@ class ShuffledBatches:
         length = config.context_length
         self.windows_per_epoch = max(1, (len(file.ids) - length) // length)
         self.num_offsets = min(length, len(file.ids) - self.windows_per_epoch * length)
-        self.batches_per_epoch = self.windows_per_epoch / config.batch_size
-        rows = config.batch_size // world_size
+        self.batches_per_epoch = self.windows_per_epoch / config.rows
+        rows = config.rows // world_size
         self.rows_of_rank = np.arange(rank * rows, (rank + 1) * rows)
         self._windows_of_epoch = lru_cache(maxsize=2)(self._draw_epoch)
 
     def __getitem__(self, micro_step: int) -> Batch:
         wrapped = micro_step % self.config.limit_batches if self.config.limit_batches else micro_step
-        positions = wrapped * self.config.batch_size + self.rows_of_rank
+        positions = wrapped * self.config.rows + self.rows_of_rank
         epochs, windows = np.divmod(positions, self.windows_per_epoch)
         starts_B = np.array(
             [self._windows_of_epoch(epoch)[window] for epoch, window in zip(epochs, windows, strict=True)]
@@ -79,18 +79,18 @@ class ContiguousBatches:
     ) -> None:
         require_context(len(file.ids), config, accumulate=accumulate)
         self.file, self.config, self.accumulate = file, config, accumulate
-        self.stream_length = (len(file.ids) - 1) // (config.batch_size * accumulate)
+        self.stream_length = (len(file.ids) - 1) // (config.rows * accumulate)
         self.chunks_per_epoch = self.stream_length // config.context_length
         self.batches_per_epoch = float(self.chunks_per_epoch * accumulate)
         limit = -(-config.limit_batches // accumulate) if config.limit_batches else self.chunks_per_epoch
         self.chunks_used = min(self.chunks_per_epoch, limit)
-        rows = config.batch_size // world_size
+        rows = config.rows // world_size
         self.rows_of_rank = np.arange(rank * rows, (rank + 1) * rows)
 
     def __getitem__(self, micro_step: int) -> Batch:
         chunk, group = divmod(micro_step, self.accumulate)
         chunk %= self.chunks_used
-        streams = group * self.config.batch_size + self.rows_of_rank
+        streams = group * self.config.rows + self.rows_of_rank
         starts_B = streams * self.stream_length + chunk * self.config.context_length
         batch = cut(self.file, starts_B, self.config) | {"micro_step": micro_step}
         batch["resets_B"] = resets(self.file, starts_B, self.config, all_rows=chunk == 0)
@@ -105,7 +105,7 @@ class EvaluationBatches:
 
     def __init__(self, file: TokenFile, config: DataConfig, *, rank: int = 0, world_size: int = 1) -> None:
         self.file, self.config = file, config
-        self.batch_size = config.evaluation_batch_size or config.batch_size
+        self.batch_size = config.evaluation_rows
         num_targets = max(0, len(file.ids) - 1)
         length = config.context_length
         if config.order is Order.contiguous:

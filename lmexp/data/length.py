@@ -10,7 +10,8 @@ def require_context(num_tokens: int, data: DataConfig, *, accumulate: int) -> No
     Raises:
         DataError: saying the longest context that works.
     """
-    streams = data.batch_size * accumulate if data.order is Order.contiguous else 1
+    rows = data.global_batch_size or data.rows * accumulate
+    streams = rows if data.order is Order.contiguous else 1
     longest = (num_tokens - 1) // streams
     if longest < data.context_length:
         raise DataError(

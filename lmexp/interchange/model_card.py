@@ -100,7 +100,7 @@ def _made(loaded: LoadedRun) -> Iterator[tuple[str, Any]]:
     yield "checkpoint", f"step {loaded.step:,} of {record.get('max_steps', loaded.step):,}"
     yield "task", config.task.name
     yield "optimizer", f"{config.optimizer.name}, learning rate {config.optimizer.learning_rate:g}"
-    yield "batch", f"{config.data.batch_size} rows of {config.data.context_length} tokens"
+    yield "batch", f"{config.rows_per_step} rows of {config.data.context_length} tokens"
     yield "training time", f"{record['seconds_trained']:,.0f} seconds" if record.get("seconds_trained") else None
     yield "floating-point operations", f"{record['flops']:.3g}" if record.get("flops") else None
     yield "device", record.get("device")

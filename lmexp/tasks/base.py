@@ -48,7 +48,7 @@ class Task(LightningModule):
         self.config, self.model, self.corpus = train_config, model, corpus
         self.max_steps, self.accumulate = max_steps, train_config.trainer.accumulate
         self.steps_per_stretch = steps_per_stretch(train_config)
-        self.tokens_per_step = train_config.data.batch_size * train_config.data.context_length * self.accumulate
+        self.tokens_per_step = train_config.data.rows * train_config.data.context_length * self.accumulate
         self.flops_per_token = self.count_flops(config, model, train_config.data.context_length)
         self.schedule: Schedule = build(
             train_config.schedule, max_steps=max_steps, tokens_per_step=self.tokens_per_step

@@ -6,13 +6,15 @@ from pathlib import Path
 from lmexp.config.plugins import load_plugins
 from lmexp.errors import LmexpError
 from lmexp.runs import RunFolder
+from lmexp.training.start import loading
 
 
 def main() -> int:
     """Train and return the exit code."""
     run = RunFolder(Path(sys.argv[1]))
     load_plugins(run.record.get("plugins", []))
-    from lmexp.training.loop import train_from_folder
+    with loading():
+        from lmexp.training.loop import train_from_folder
 
     try:
         train_from_folder(run)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lmexp.config.data import AUTO
 from lmexp.config.schema import built_class
 from lmexp.config.tokenizer import BytesConfig, SentencePieceConfig, TokenizerConfig
 from lmexp.config.train import TrainConfig
@@ -60,6 +61,8 @@ class Costs:
     embedding: int
     parts: dict[str, int]
     flops_per_token: float
+    rows_per_micro_step: int
+    micro_steps_per_step: int
     tokens_per_step: int
     steps: int
     checkpoint_bytes: int
@@ -78,6 +81,11 @@ def count(
     Raises:
         LmexpError: the model cannot be built, or the text cannot be prepared.
     """
+    if config.data.batch_size == AUTO:
+        from lmexp.training.batch_size import largest_batch_size  # which counts the costs of numbers
+
+        return count(config.settled(largest_batch_size(config, corpus, architecture)), corpus, architecture)
+    config = config.settled()
     tokenizer = _known(config.tokenizer)
     if corpus is None and (tokenizer is None or config.trainer.max_epochs is not None):
         corpus = prepare(config.data, config.tokenizer)
@@ -89,12 +97,14 @@ def count(
     weights = sum(tensor.nbytes for tensor in {id(t): t for t in model.state_dict(keep_vars=True).values()}.values())
     task, length = built_class(config.task), config.data.context_length
     flops = task.count_flops(config.task, model, length)
-    tokens = config.data.batch_size * length * config.trainer.accumulate
+    tokens = config.rows_per_step * length
     is_large = flops * tokens / config.trainer.accumulate >= least_flops
     tensors = _simulated(model, config) if is_large else None
     return Costs(
         **counted,
         flops_per_token=flops,
+        rows_per_micro_step=config.data.rows,
+        micro_steps_per_step=config.trainer.accumulate,
         tokens_per_step=tokens,
         steps=config.trainer.max_steps if corpus is None else count_steps(config, corpus),
         checkpoint_bytes=weights * (1 if config.callbacks.ema_decay is None else 2)
@@ -128,6 +138,7 @@ def as_dict(costs: Costs) -> dict[str, Any]:
             "per_step": costs.flops_per_token * costs.tokens_per_step,
             "run": costs.flops_per_token * costs.tokens_per_step * costs.steps,
         },
+        "rows": {"per_micro_step": costs.rows_per_micro_step, "micro_steps_per_step": costs.micro_steps_per_step},
         "tokens": {"per_step": costs.tokens_per_step, "run": costs.tokens_per_step * costs.steps},
         "steps": costs.steps,
         "memory_bytes": None if memory is None else {"peak": memory.total, **asdict(memory)},
@@ -151,6 +162,8 @@ def _rows(costs: Costs) -> Iterator[tuple[str, str, str]]:
         yield f"  {name}", f"{size:,}", f"{size / costs.parameters:.1%}"
     yield "embedding tables", f"{costs.embedding:,}", f"{costs.embedding / costs.parameters:.1%} of the parameters"
     tokens = costs.tokens_per_step
+    micro_steps = f"{costs.micro_steps_per_step:,} micro-steps" if costs.micro_steps_per_step > 1 else "1 micro-step"
+    yield "rows", f"{costs.rows_per_micro_step:,}", f"a micro-step; {micro_steps} a step"
     yield "tokens", f"{tokens:,}", f"a step; {tokens * costs.steps:,} in {costs.steps:,} steps"
     flops = costs.flops_per_token
     yield (
@@ -206,7 +219,7 @@ def _simulated(model: LanguageModel, config: TrainConfig) -> TensorMemory | None
 
 def _memory(config: TrainConfig, tensors: TensorMemory) -> Memory:
     devices = num_devices(config)
-    tokens = config.data.batch_size // devices * config.data.context_length
+    tokens = config.data.rows // devices * config.data.context_length
     ids = (2 if config.data.segments else 1) * BYTES_OF_ID
     on_gpu = config.trainer.accelerator is Accelerator.gpu
     ahead = 1 if on_gpu else 2  # one stretch of steps is read while the one before it is trained on

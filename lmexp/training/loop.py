@@ -46,7 +46,7 @@ def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
     Raises:
         LmexpError: as the outcome is; it is also in run.json.
     """
-    config = run.config
+    config = run.config.settled(run.record.get("batch_size"))
     rank = int(os.environ.get("RANK", "0"))
     with _outcome(run, rank) as mirrors:
         corpus = corpus or prepare(config.data, config.tokenizer)

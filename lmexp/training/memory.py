@@ -94,14 +94,14 @@ def step(model: LanguageModel, optimizer: Optimizer, config: TrainConfig) -> Ten
             for parameter in trained:
                 parameter.register_post_accumulate_grad_hook(storages.count_gradient)
         with _precision(config):
-            loss = _loss(model.train(), config, config.data.batch_size // num_devices(config))
+            loss = _loss(model.train(), config, config.data.rows // num_devices(config))
         loss.backward()
         del loss
         optimizer.zero_grad(set_to_none=True)
         storages.gradients = 0
         training, storages.events = storages.events, born_for_good(storages.events)
         rows = config.data.evaluation_batch_size or 0
-        if rows > config.data.batch_size:
+        if rows > config.data.rows:
             with torch.no_grad(), _precision(config):
                 _loss(model.eval(), config, rows)
     rest = storages.peak - weights - state - storages.peak_gradients

@@ -1,6 +1,7 @@
 """The memory of this process, as the operating system counts it, and how malloc gives it back."""
 
 import ctypes
+import os
 import resource
 import sys
 from contextlib import suppress
@@ -23,6 +24,19 @@ LARGEST_INT = 2**31 - 1
 def resident_bytes() -> int:
     """Return the memory that this process has now."""
     return _status("VmRSS") or _max_resident_bytes()
+
+
+def available_bytes() -> int:
+    """Return the memory that this process may hold: what it has, and what the machine or a container has left."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                limits.append(int(line.split()[1]) * 1024 + resident_bytes())
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        most, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
+        limits.append(most - used + resident_bytes())
+    return min(limits)
 
 
 def forget_peak() -> None:
