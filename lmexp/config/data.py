@@ -60,7 +60,7 @@ class DataConfig(Option):
     limit_batches: int | None = setting(None, at_least=1)
     """Train on the first so many batches over and over (to see whether a model can overfit); null uses all."""
     evaluation_batch_size: int | None = setting(None, at_least=1, identity=False)
-    """Rows in one batch of validation and test; null takes batch_size (of auto, 16 at most). Changes speed; with
+    """Rows in one batch of validation and test; null takes batch_size. Changes speed; with
     data.order=contiguous also the number of streams that the split is cut into."""
     cache_dir: str | None = setting(None, identity=False)
     """Folder of tokenized text, shared by runs; null is $LMEXP_CACHE or ~/.cache/lmexp."""
@@ -73,7 +73,7 @@ class DataConfig(Option):
 
     @property
     def evaluation_rows(self) -> int:
-        """Rows in one batch of validation and test."""
+        """Rows in one batch of validation and test; of auto 16 at most, the same on any machine."""
         if self.evaluation_batch_size is not None:
             return self.evaluation_batch_size
         return min(LARGEST_AUTO_EVALUATION, self.global_batch_size or 1) if self.batch_size == AUTO else self.rows

@@ -99,13 +99,11 @@ class TrainConfig(Settings):
             return self
         rows = batch_size if self.data.batch_size == AUTO else self.data.rows
         assert rows is not None, "data.batch_size=auto has not come to a number"
-        sizes: dict[str, Any] = {"batch_size": rows, "evaluation_batch_size": self.data.evaluation_rows}
-        accumulate = self.data.global_batch_size // rows
-        return replace(
-            self,
-            data=replace(self.data, global_batch_size=None, **sizes),
-            trainer=replace(self.trainer, accumulate=accumulate),
-        )
+        sizes: dict[str, Any] = {"batch_size": rows, "global_batch_size": None}
+        if self.data.order is Order.contiguous:  # streams of an evaluation, which its result depends on
+            sizes["evaluation_batch_size"] = self.data.evaluation_rows
+        trainer = replace(self.trainer, accumulate=self.data.global_batch_size // rows)
+        return replace(self, data=replace(self.data, **sizes), trainer=trainer)
 
     def _problems_of_batch_sizes(self) -> Iterator[tuple[str, str]]:
         rows, whole, devices = self.data.batch_size, self.data.global_batch_size, self.trainer.devices or 1

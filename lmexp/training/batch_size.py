@@ -50,8 +50,8 @@ def largest_batch_size(
     if fitting == 0:
         needed = in_bytes(foretold(sizes[0]))
         raise ConfigError(
-            f"data.batch_size=auto: {sizes[0]} rows take {needed}, and {in_bytes(limit)} are free; shorten "
-            "data.context_length, take a smaller model or trainer.activation_checkpointing=true"
+            f"data.batch_size=auto: {sizes[0]} rows take {needed}, and {in_bytes(limit)} are free; lower "
+            "data.evaluation_batch_size or data.context_length, or set trainer.activation_checkpointing=true"
         )
     return sizes[fitting - 1]
 

@@ -33,6 +33,7 @@ from lmexp.training.costs import count, count_steps
 from lmexp.training.loggers import RunLogger, WandbMirror
 from lmexp.training.progress import Progress
 from lmexp.training.signals import StopSignals
+from lmexp.training.start import usable_cores
 
 LOST_A_RANK = re.compile("gloo|NCCL|Connection (reset|closed)|[Tt]imed out|DistBackendError|DistNetworkError")
 
@@ -53,6 +54,8 @@ def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
         _require_same_text(run, corpus)
         if config.trainer.num_threads:
             torch.set_num_threads(config.trainer.num_threads)
+        elif "OMP_NUM_THREADS" not in os.environ and usable_cores() < torch.get_num_threads():
+            torch.set_num_threads(usable_cores())  # of a container's share of the machine torch knows nothing
         max_steps = count_steps(config, corpus)
         _foretell(run, config, corpus, rank)
 

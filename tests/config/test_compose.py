@@ -137,7 +137,7 @@ def test_a_value_that_cannot_be_says_what_can() -> None:
         "data={path: a}": "data.path: the chosen data has no such key; it is a key of data=text",
         "project.x=1": "project.x: there is no such key",
         "seed=": "seed: must be a whole number, not ''",
-        "data.batch_size=a b": "data.batch_size: must be a whole number, not a b",
+        "data.batch_size=a b": "data.batch_size: must be a whole number or auto, not 'a b'",
         "trainer.num_threads=true": "trainer.num_threads: must be a whole number or null, not true",
         "trainer.accumulate=1.5": "trainer.accumulate: must be a whole number, not 1.5",
         "callbacks.samples.prompts=a": "callbacks.samples.prompts: must be a list: [a,b], not a",

@@ -16,7 +16,6 @@ from lmexp.errors import ConfigError, Stopped
 from lmexp.training.batch_size import largest_batch_size
 from lmexp.training.costs import count
 from lmexp.training.resident import available_bytes, resident_bytes
-from lmexp.training.start import usable_cores
 from tests.training.setups import KINDS, outcome, stop_at, tiny
 
 WHOLE = ["data.batch_size=auto", "data.global_batch_size=24", "trainer.accumulate=1"]
@@ -24,7 +23,10 @@ WHOLE = ["data.batch_size=auto", "data.global_batch_size=24", "trainer.accumulat
 
 def large(*more: str) -> TrainConfig:
     """Return a config whose activations outweigh all else."""
-    return compose("train", ["model=transformer_small", "tokenizer=bytes", "data.context_length=512", *WHOLE, *more])
+    return compose(
+        "train",
+        ["model=transformer_small", "optimizer=adamw", "tokenizer=bytes", "data.context_length=512", *WHOLE, *more],
+    )
 
 
 def test_the_most_rows_that_fit_are_taken() -> None:
@@ -39,14 +41,16 @@ def test_a_machine_with_room_takes_the_whole_batch_at_once() -> None:
 
 
 def test_devices_share_the_rows_evenly() -> None:
-    config = large("trainer.devices=4", "data.global_batch_size=20")
+    config = large("trainer.devices=4", "data.global_batch_size=20", "data.evaluation_batch_size=1")
     assert largest_batch_size(config, limit_bytes=10**15) == 20
     one_row_each = count(config.settled(4)).memory.total
-    assert largest_batch_size(config, limit_bytes=one_row_each + 2**27) == 4  # 20 rows, five each, take far more
+    assert largest_batch_size(config, limit_bytes=one_row_each + 2**26) == 4  # 20 rows, five each, take far more
 
 
 def test_where_not_even_one_row_fits_there_is_advice() -> None:
-    with pytest.raises(ConfigError, match=r"data.batch_size=auto: 1 rows take .* free; shorten data.context_length"):
+    with pytest.raises(
+        ConfigError, match=r"data.batch_size=auto: 1 rows take .* free; lower data.evaluation_batch_size"
+    ):
         largest_batch_size(large(), limit_bytes=10**6)
 
 
@@ -115,13 +119,6 @@ def test_a_stopped_auto_run_goes_on_with_what_it_began_with(
 
 def test_memory_that_is_there_can_be_used() -> None:
     assert resident_bytes() < available_bytes() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def test_a_process_that_is_bound_to_a_core_counts_one() -> None:
-    script = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    script += "from lmexp.training.start import usable_cores; print(usable_cores())"
-    bound = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    assert int(bound.stdout) == 1 <= usable_cores() <= (os.cpu_count() or 1)
 
 
 def test_the_costs_say_what_auto_comes_to(folder: Path) -> None:
