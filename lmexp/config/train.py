@@ -113,6 +113,8 @@ class TrainConfig(Settings):
             if rows == AUTO:
                 yield "data.global_batch_size", "must be given with data.batch_size=auto: the rows of an optimizer step"
             return
+        if rows == AUTO and self.data.limit_batches is not None:
+            yield "data.limit_batches", "counts batches, which auto makes as large as the machine allows"
         if self.trainer.accumulate != 1:
             yield "trainer.accumulate", "follows from data.global_batch_size; give one of the two"
         if isinstance(rows, int) and whole % rows:

@@ -74,6 +74,7 @@ def test_a_given_batch_size_is_repeated_until_the_global_one_is_there() -> None:
         (["data.batch_size=4.5"], "data.batch_size: must be a whole number or auto, not 4.5"),
         (["data.batch_size=16", "data.global_batch_size=40"], "40 rows cannot be cut into micro-steps of 16"),
         ([*WHOLE, "trainer.accumulate=2"], "trainer.accumulate: follows from data.global_batch_size"),
+        ([*WHOLE, "data.limit_batches=3"], "data.limit_batches: counts batches, which auto makes as large"),
         ([*WHOLE, "trainer.devices=5"], "data.global_batch_size: 24 rows cannot be shared evenly by 5 devices"),
     ],
 )
