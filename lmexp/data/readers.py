@@ -2,12 +2,15 @@
 
 import codecs
 import gzip
+import hashlib
 import json
 import os
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lmexp.config.data import DecodingErrors, Documents, TextConfig
 from lmexp.errors import DataError
@@ -53,11 +56,25 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         DataError: it cannot be read, or its .gz is damaged.
     """
+    with _opened(path) as file:
+        return file.read()
+
+
+def digest(path: Path) -> str:
+    """Return the blake2b hash of what `read_bytes` returns, without holding it.
+
+    Raises:
+        DataError: it cannot be read, or its .gz is damaged.
+    """
+    with _opened(path) as file:
+        return hashlib.file_digest(file, hashlib.blake2b).hexdigest()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(path, "rb") as file:
-                return file.read()
-        return path.read_bytes()
+        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb") as file:
+            yield file
     except EOFError:
         raise DataError(f"{path}: the .gz file ends too early; it was cut off, copy or download it again") from None
     except (gzip.BadGzipFile, zlib.error) as error:

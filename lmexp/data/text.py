@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmexp.config.data import Documents, TextConfig
-from lmexp.data.readers import find_files, kind, read_bytes, read_documents
+from lmexp.data.readers import digest, find_files, kind, read_documents
 from lmexp.data.source import SPLITS, Source
 from lmexp.errors import DataError
 
@@ -52,13 +52,12 @@ class TextFiles(Source):
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.blake2b(digest_size=8)
+        whole = hashlib.blake2b(digest_size=8)
         for split, paths in self.files.items():
             for path in paths:
-                content = hashlib.blake2b(read_bytes(path)).hexdigest()
                 reader = ".jsonl" if kind(path) == ".jsonl" else ".txt"
-                digest.update(f"{split} {reader} {content}\n".encode())
-        return digest.hexdigest()
+                whole.update(f"{split} {reader} {digest(path)}\n".encode())
+        return whole.hexdigest()
 
     def documents(self, split: str) -> Iterator[str]:
         if self.files[split] and split != "train":

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from lmexp.errors import DataError, RunError
 
 IN_WORD = re.compile("[^\\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|\ufffd")
 """Letters, digits and bytes; a Chinese or Japanese character is a word of its own."""
+
+
+STRETCH_CHARACTERS = 2**20
 
 
 class Tokenizer(ABC):
@@ -50,6 +53,12 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode(self, text: str) -> NDArray[np.int64]:
         """Return the ids of a text, without an end-of-document token."""
+
+    def stretches(self, text: str, characters: int = STRETCH_CHARACTERS) -> Iterator[str]:
+        """Yield the text in stretches of about so many characters whose ids, one after the other, are those of the
+        whole; all of it where a cut could change them.
+        """
+        yield text
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
@@ -142,3 +151,9 @@ def require_unicode(text: str) -> str:
     """Return the text; raises what `text_to_bytes` raises."""
     text_to_bytes(text)
     return text
+
+
+def even_stretches(text: str, characters: int) -> Iterator[str]:
+    """Yield a text in stretches of equal length, for tokenizers that look at one character at a time."""
+    for start in range(0, len(text), characters):
+        yield text[start : start + characters]

@@ -1,12 +1,12 @@
 """One token a byte of UTF-8, and one for the end of a document."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmexp.config.tokenizer import BytesConfig
-from lmexp.tokenization.base import Tokenizer, bytes_to_text, text_to_bytes
+from lmexp.tokenization.base import STRETCH_CHARACTERS, Tokenizer, bytes_to_text, even_stretches, text_to_bytes
 
 
 class Bytes(Tokenizer):
@@ -21,6 +21,9 @@ class Bytes(Tokenizer):
 
     def encode(self, text: str) -> NDArray[np.int64]:
         return np.frombuffer(text_to_bytes(text), dtype=np.uint8).astype(np.int64)
+
+    def stretches(self, text: str, characters: int = STRETCH_CHARACTERS) -> Iterator[str]:
+        yield from even_stretches(text, characters)
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes_to_text(bytes(i for i in ids if i < 256))

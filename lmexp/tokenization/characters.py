@@ -4,14 +4,14 @@ Ids: the characters in the order of their code points, then 256 bytes (if asked 
 asked for). Without both, the vocabulary is the characters alone, as nanoGPT's is.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmexp.config.tokenizer import CharactersConfig
 from lmexp.errors import DataError
-from lmexp.tokenization.base import Tokenizer, bytes_to_text, require_unicode
+from lmexp.tokenization.base import STRETCH_CHARACTERS, Tokenizer, bytes_to_text, even_stretches, require_unicode
 
 HIGHEST_CODE_POINT = 0x10FFFF
 
@@ -53,6 +53,9 @@ class Characters(Tokenizer):
         data = code_points[unknown].tobytes().decode("utf-32-le").encode()
         spelled[spelled < 0] = np.frombuffer(data, dtype=np.uint8).astype(np.int64) + self.num_characters
         return spelled
+
+    def stretches(self, text: str, characters: int = STRETCH_CHARACTERS) -> Iterator[str]:
+        yield from even_stretches(text, characters)
 
     def decode(self, ids: Sequence[int]) -> str:
         text: list[str] = []

@@ -10,6 +10,7 @@ import base64
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from lmexp.config.tokenizer import SentencePieceConfig
 from lmexp.errors import DataError
-from lmexp.tokenization.base import Tokenizer, require_unicode
+from lmexp.tokenization.base import STRETCH_CHARACTERS, Tokenizer, require_unicode
 
 UNKNOWN_ID, END_ID, FIRST_BYTE_ID = 0, 1, 2
 SPACE_MARK = "\u2581"
@@ -80,9 +81,25 @@ class SentencePiece(Tokenizer):
         for number, part in enumerate(require_unicode(text).split(SPACE_MARK)):
             if number:
                 ids += [FIRST_BYTE_ID + byte for byte in SPACE_MARK.encode()]
-            for stretch in ENCODED_AT_ONCE.findall(part):
-                ids += self.model.encode(stretch)
+            found = ENCODED_AT_ONCE.findall(part)
+            encoded = (
+                self.model.encode(found) if len(found) > 1 else map(self.model.encode, found)
+            )  # a list: in threads
+            ids += chain.from_iterable(encoded)
         return np.array(ids, dtype=np.int64)
+
+    def stretches(self, text: str, characters: int = STRETCH_CHARACTERS) -> Iterator[str]:
+        if SPACE_MARK in text:
+            yield text
+            return
+        start = end = 0
+        for found in ENCODED_AT_ONCE.finditer(text):
+            end = found.end()
+            if end - start >= characters:
+                yield text[start:end]
+                start = end
+        if end > start:
+            yield text[start:end]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.model.decode([int(i) for i in ids if i not in (UNKNOWN_ID, END_ID)])

@@ -61,12 +61,15 @@ def write(
     starts, num_tokens, num_bytes = [], 0, 0
     with open(folder / f"{split}.bin", "wb") as file:
         for text in texts:
-            ids = tokenizer.encode(text if end_of_document else text + separator).astype(dtype)
-            file.write(ids.tobytes())
-            file.write(end.tobytes())
             starts.append(num_tokens)
-            num_tokens += len(ids) + len(end)
-            num_bytes += len(text.encode()) + len(separator)
+            for stretch in tokenizer.stretches(text if end_of_document else text + separator):
+                ids = tokenizer.encode(stretch).astype(dtype)
+                file.write(ids.tobytes())
+                num_tokens += len(ids)
+                num_bytes += len(stretch.encode())
+            file.write(end.tobytes())
+            num_tokens += len(end)
+            num_bytes += len(separator) if end_of_document else 0
     np.save(folder / f"{split}.documents.npy", np.array(starts, dtype=np.int64))
     return SplitCounts(tokens=num_tokens, documents=len(starts), bytes=num_bytes)
 

@@ -5,13 +5,13 @@ level language modelling, and the one tokenizer here that does not give back exa
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmexp.config.tokenizer import WordsConfig
-from lmexp.tokenization.base import Tokenizer, require_unicode
+from lmexp.tokenization.base import STRETCH_CHARACTERS, Tokenizer, require_unicode
 
 UNKNOWN, END = "<unk>", "<eos>"
 
@@ -46,6 +46,13 @@ class Words(Tokenizer):
                 ids.append(end)
             ids += [find(word, unknown) for word in line.split()]
         return np.array(ids, dtype=np.int64)
+
+    def stretches(self, text: str, characters: int = STRETCH_CHARACTERS) -> Iterator[str]:
+        start = 0
+        while start < len(text):
+            end = text.find("\n", start + characters - 1) + 1 or len(text)  # no word goes on past a line end
+            yield text[start:end]
+            start = end
 
     def decode(self, ids: Sequence[int]) -> str:
         text = " ".join("\n" if i == self.end_of_document_id else self.learned[i] for i in ids)

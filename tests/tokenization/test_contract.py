@@ -55,6 +55,27 @@ def test_decode_gives_back_every_text(name: str, text: str):
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=100, deadline=None)
+@given(text=TEXTS, characters=st.integers(1, 40))
+@example(text=HARD[-1], characters=1)
+@example(text=HARD[-1], characters=5000)
+@example(text=TRAINING_TEXT, characters=1)
+@example(text=TRAINING_TEXT, characters=4000)
+@example(text=f"{TRAINING_TEXT} \u2581 {TRAINING_TEXT}", characters=4000)
+def test_stretch_by_stretch_the_ids_are_those_of_the_whole(name: str, text: str, characters: int):
+    tokenizer = learned(name)
+    stretches = list(tokenizer.stretches(text, characters))
+    assert "".join(stretches) == text
+    ids = [i for stretch in stretches for i in tokenizer.encode(stretch).tolist()]
+    assert ids == tokenizer.encode(text).tolist()
+
+
+def test_a_long_text_is_encoded_in_stretches():
+    for name in ("characters", "bytes", "words", "bpe", "unigram"):
+        assert 10 < len(list(learned(name).stretches(TRAINING_TEXT, 2000))) < 60
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_decode_gives_back_spaces_when_the_training_text_has_none(name: str):
     tokenizer = learned(name, TRAINING_TEXT.replace(" ", ""))
