@@ -74,6 +74,11 @@ ENTRIES = {
         "benchmarks.batches:of_a_large_file",
         ("nanogpt",),
     ),
+    "tokenization": Entry(
+        "WikiText-2's training text to ids, on all cores and on one",
+        "benchmarks.tokenization:of_a_text",
+        ("wikitext",),
+    ),
     "startup": Entry(
         "the second start of lmexp train to its first step",
         "benchmarks.startup:to_the_first_step",

@@ -27,7 +27,7 @@ TRAINER_LEARNING_RATE = 6e-3
 @contextmanager
 def beside_the_trainer(wikitext: Path, *, threads: int) -> Iterator[Benchmark]:
     """GPT-2's model of 4 x 128 on 2 million tokens of an 8k vocabulary, and how soon ours is where it ends."""
-    with _plain(wikitext) as texts:
+    with plain(wikitext) as texts:
         recipe = ["experiment=wikitext2_fast", f"data.path={texts}"]
         config = compose("train", recipe)
         corpus = prepare(config.data, config.tokenizer).folder
@@ -51,7 +51,7 @@ def beside_the_trainer(wikitext: Path, *, threads: int) -> Iterator[Benchmark]:
 @contextmanager
 def beside_the_lstm_example(examples: Path, wikitext: Path, *, threads: int) -> Iterator[Benchmark]:
     """Two layers of 200 on whole words, its recipe for one epoch, and how soon ours has that perplexity."""
-    with _plain(wikitext) as texts:
+    with plain(wikitext) as texts:
         recipe = ["experiment=wikitext2_lstm_fast", f"data.path={texts}"]
         yield Benchmark(
             counts="whole processes: imports, reading the text, training, the loss of val and of test, a checkpoint",
@@ -86,7 +86,7 @@ def _example(examples: Path, texts: Path, *, seed: int, threads: int) -> Quantit
 
 
 @contextmanager
-def _plain(wikitext: Path) -> Iterator[Path]:
+def plain(wikitext: Path) -> Iterator[Path]:
     """Yield a folder with the three texts under the names that both sides know."""
     with tempfile.TemporaryDirectory() as folder:
         for split in SPLITS:

@@ -98,7 +98,7 @@ def read_documents(path: Path, config: TextConfig) -> Iterator[str]:
         documents = iter(BLANK_LINES.split(text))
     else:
         documents = iter([text])
-    yield from (document for document in documents if document.strip())
+    yield from (document for document in documents if document and not document.isspace())
 
 
 def kind(path: Path) -> str:

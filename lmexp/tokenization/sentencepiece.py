@@ -10,7 +10,7 @@ import base64
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -120,9 +120,9 @@ def _with_exact_sums(model: bytes) -> bytes:
 
 def _training_chunks(texts: Iterable[str], max_characters: int) -> Iterator[str]:
     """Yield chunks cut at white space; of long texts every n-th, so that the whole is seen evenly."""
-    chunks = [chunk for text in texts for chunk in _cut(text)]
-    stride = max(1, -(-sum(map(len, chunks)) // max_characters))
-    for chunk in chunks[::stride]:
+    whole = list(texts)
+    stride = max(1, -(-sum(map(len, whole)) // max_characters))
+    for chunk in islice((chunk for text in whole for chunk in _cut(text)), 0, None, stride):
         yield RESERVED.sub(" ", chunk)
 
 
