@@ -1,24 +1,18 @@
 """From files to documents, with errors that say which file, which line and what to do."""
 
-import codecs
-import gzip
-import hashlib
+import io
 import json
 import os
-import re
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from lmexp.config.data import DecodingErrors, Documents, TextConfig
+from lmexp.config.data import Documents, TextConfig
+from lmexp.data.file_text import FileText, without_half_surrogates
 from lmexp.errors import DataError
+from lmexp.tokenization import Document, pieces
 
 SUFFIXES = (".txt", ".md", ".jsonl")
-BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
-HALF_SURROGATES = re.compile("[\ud800-\udfff]")
-REPLACEMENTS = {DecodingErrors.replace: "\ufffd", DecodingErrors.ignore: ""}
 KEYS_SHOWN = 10
 
 
@@ -50,55 +44,48 @@ def find_files(pattern: str) -> list[Path]:
     return found
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a file, unpacked when its name ends in .gz.
-
-    Raises:
-        DataError: it cannot be read, or its .gz is damaged.
-    """
-    with _opened(path) as file:
-        return file.read()
-
-
-def digest(path: Path) -> str:
-    """Return the blake2b hash of what `read_bytes` returns, without holding it.
-
-    Raises:
-        DataError: it cannot be read, or its .gz is damaged.
-    """
-    with _opened(path) as file:
-        return hashlib.file_digest(file, hashlib.blake2b).hexdigest()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb") as file:
-            yield file
-    except EOFError:
-        raise DataError(f"{path}: the .gz file ends too early; it was cut off, copy or download it again") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a gzip file, or a damaged one ({error})") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def read_documents(path: Path, config: TextConfig) -> Iterator[str]:
-    """Yield the documents of a file that have any text.
+def read_documents(path: Path, config: TextConfig) -> Iterator[Document]:
+    """Yield the documents of a file that have any text; a whole file that is larger than a piece in pieces.
 
     Raises:
         DataError: it is not text in this encoding, or a line is not JSON with this key.
     """
-    text = _decode(path, read_bytes(path), config)
+    text = FileText(path, config)
+    documents: Iterator[Document]
     if kind(path) == ".jsonl":
-        documents = _json_lines(path, text, config)
+        documents = _json_lines(path, _lines(text), config)
     elif config.documents is Documents.line:
-        documents = (line.rstrip("\r") for line in text.split("\n"))
+        documents = (line.rstrip("\r\n") for line in _lines(text))
     elif config.documents is Documents.blank_line:
-        documents = iter(BLANK_LINES.split(text))
+        documents = _blocks(_lines(text))
     else:
-        documents = iter([text])
-    yield from (document for document in documents if document and not document.isspace())
+        first = list(islice(text, 2))
+        documents = iter([text] if len(first) > 1 else first)
+    yield from (document for document in documents if any(piece and not piece.isspace() for piece in pieces(document)))
+
+
+def _lines(text: Iterable[str]) -> Iterator[str]:
+    """Yield the lines with their ends; what stands after the last end is one too, though it be empty."""
+    begun: list[str] = []
+    for piece in text:
+        for line in io.StringIO(piece, newline="\n"):
+            begun.append(line)
+            if line.endswith("\n"):
+                yield "".join(begun)
+                begun.clear()
+    yield "".join(begun)
+
+
+def _blocks(lines: Iterable[str]) -> Iterator[str]:
+    """Yield what stands between blank lines; the first and the last line of a file divide nothing."""
+    block: list[str] = []
+    for number, line in enumerate(lines):
+        if number and line.endswith("\n") and line.isspace():
+            yield "".join(block).removesuffix("\n")
+            block.clear()
+        else:
+            block.append(line)
+    yield "".join(block)
 
 
 def kind(path: Path) -> str:
@@ -107,39 +94,12 @@ def kind(path: Path) -> str:
     return Path(path.stem).suffix.lower() if suffix == ".gz" else suffix
 
 
-def _decode(path: Path, data: bytes, config: TextConfig) -> str:
-    if b"\0" in data[:8192] and not codecs.lookup(config.encoding).name.startswith(("utf-16", "utf-32")):
-        hint = "if it is UTF-16, set data.encoding=utf-16"
-        raise DataError(f"{path}: a binary file, not text (it holds zero bytes); {hint}")
-    try:
-        text = data.decode(config.encoding, config.errors.name).removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}: line {line}, offset {error.start}: byte 0x{data[error.start]:02x} is not {config.encoding}; "
-            "set data.encoding (latin-1, cp1252, ...) or data.errors=replace"
-        ) from None
-    except UnicodeError as error:  # codecs such as idna that say no more
-        raise DataError(f"{path}: is not {config.encoding} ({error}); set data.encoding") from None
-    return _without_half_surrogates(path, text, config)
-
-
-def _without_half_surrogates(path: Path, text: str, config: TextConfig, line: int | None = None) -> str:
-    """Return Unicode text: JSON escapes and some encodings can write half a surrogate pair, which nothing can store."""
-    half = HALF_SURROGATES.search(text)
-    if half and config.errors is DecodingErrors.strict:
-        line = line or text.count("\n", 0, half.start()) + 1
-        found = f"half of a surrogate pair ({half[0]!r})"
-        raise DataError(f"{path}: line {line}: the text holds {found}; set data.errors=replace or data.errors=ignore")
-    return HALF_SURROGATES.sub(REPLACEMENTS[config.errors], text) if half else text
-
-
-def _json_lines(path: Path, text: str, config: TextConfig) -> Iterator[str]:
-    for number, line in enumerate(text.split("\n"), start=1):
+def _json_lines(path: Path, lines: Iterable[str], config: TextConfig) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.removesuffix("\n"))
         except json.JSONDecodeError as error:
             raise DataError(f"{path}: line {number} is not JSON ({error.msg} at column {error.colno})") from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
@@ -148,7 +108,7 @@ def _json_lines(path: Path, text: str, config: TextConfig) -> Iterator[str]:
         if not isinstance(value, str):
             hint = f"({_describe(row, config.text_key)}); set data.text_key"
             raise DataError(f"{path}: line {number} has no text under '{config.text_key}' {hint}")
-        yield _without_half_surrogates(path, value, config, line=number)
+        yield without_half_surrogates(path, value, config, line=number, spans_lines=False)
 
 
 def _describe(row: object, key: str) -> str:

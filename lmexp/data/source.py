@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lmexp.config.data import DataConfig
+from lmexp.tokenization import Document
 
 SPLITS = ("train", "val", "test")
 
@@ -24,7 +25,7 @@ class Source(ABC):
         """16 hexadecimal digits of the content: equal for equal text, wherever it lies."""
 
     @abstractmethod
-    def documents(self, split: str) -> Iterator[str]:
+    def documents(self, split: str) -> Iterator[Document]:
         """Yield the documents of a split, always in the same order.
 
         Raises:

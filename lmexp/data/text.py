@@ -5,7 +5,9 @@ Which text is held out does not depend on the seed of a run, so runs with differ
 
 import hashlib
 import re
+from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -13,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmexp.config.data import Documents, TextConfig
-from lmexp.data.readers import digest, find_files, kind, read_documents
+from lmexp.data.file_text import digest
+from lmexp.data.readers import find_files, kind, read_documents
 from lmexp.data.source import SPLITS, Source
 from lmexp.errors import DataError
+from lmexp.tokenization import Document, pieces
 
 FEW_DOCUMENTS = 100
 NAMES_OF_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
@@ -59,34 +63,23 @@ class TextFiles(Source):
                 whole.update(f"{split} {reader} {digest(path)}\n".encode())
         return whole.hexdigest()
 
-    def documents(self, split: str) -> Iterator[str]:
+    def documents(self, split: str) -> Iterator[Document]:
         if self.files[split] and split != "train":
             yield from self._read(split)
-        elif self._plan.few:
-            yield from self._part_of_text(split)
-        else:
-            wanted, split_of_document = SPLITS.index(split), self._plan.split_of_document
-            for number, text in enumerate(self._read("train")):
-                if number == len(split_of_document):
-                    raise DataError(
-                        f"{self.config.path}: the text grew while it was read; start again when it is complete"
-                    )
-                if split_of_document[number] == wanted:
-                    yield text
+            return
+        plan = self._plan
+        for number, document in enumerate(self._read("train")):
+            if number == len(plan.lengths):
+                raise DataError(f"{self.config.path}: the text grew while it was read; start again when it is complete")
+            first, last = plan.part_of(number, split)
+            if (first, last) == (0, plan.lengths[number]):
+                yield document
+            elif first < last:
+                yield Part(document, first, last)
 
-    def _read(self, split: str) -> Iterator[str]:
+    def _read(self, split: str) -> Iterator[Document]:
         for path in self.files[split]:
             yield from read_documents(path, self.config)
-
-    def _part_of_text(self, split: str) -> Iterator[str]:
-        """Yield the part of the text, counted in characters, that belongs to a split."""
-        first, last = self._plan.borders[split]
-        position = 0
-        for text in self._read("train"):
-            part = text[max(0, first - position) : max(0, last - position)]
-            position += len(text)
-            if part:
-                yield part
 
     @cached_property
     def _plan(self) -> "_Plan":
@@ -94,10 +87,14 @@ class TextFiles(Source):
         fractions = {
             split: 0.0 if self.files[split] else getattr(self.config, f"{split}_fraction") for split in ("val", "test")
         }
-        hashes, lengths = [], []
-        for text in self._read("train"):
-            hashes.append(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big"))
-            lengths.append(len(text))
+        hashes, lengths = array("q"), array("q")
+        for document in self._read("train"):
+            content, length = hashlib.blake2b(digest_size=7), 0
+            for piece in pieces(document):
+                content.update(piece.encode())
+                length += len(piece)
+            hashes.append(int.from_bytes(content.digest(), "big"))
+            lengths.append(length)
         if not lengths:
             raise DataError(f"{self.config.path}: there is no text in it, or only white space")
         return _Plan(np.array(hashes, dtype=np.int64), np.array(lengths, dtype=np.int64), fractions)
@@ -109,14 +106,40 @@ class _Plan:
     def __init__(self, hashes: NDArray[np.int64], lengths: NDArray[np.int64], fractions: dict[str, float]) -> None:
         total = int(lengths.sum())
         self.few = len(lengths) < FEW_DOCUMENTS
+        self.lengths, self.starts = lengths, np.cumsum(lengths) - lengths
         end_of_val = int(total * (1 - fractions["test"]))
         end_of_train = int(total * round(1 - fractions["test"] - fractions["val"], 12))  # 0.9, and not 0.8999...
         self.borders = {"train": (0, end_of_train), "val": (end_of_train, end_of_val), "test": (end_of_val, total)}
-        self.split_of_document = np.zeros(len(lengths), dtype=np.int8)
         if not self.few:
             _, content_of_document = np.unique(hashes, return_inverse=True)
             shares = np.bincount(content_of_document, weights=lengths) / total
             self.split_of_document = _hold_out(shares, fractions)[content_of_document]
+
+    def part_of(self, number: int, split: str) -> tuple[int, int]:
+        """Return the characters of a document, first and last, that are in a split."""
+        length, start = int(self.lengths[number]), int(self.starts[number])
+        if not self.few:
+            return (0, length) if SPLITS[self.split_of_document[number]] == split else (0, 0)
+        first, last = self.borders[split]
+        return max(0, first - start), min(length, last - start)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some characters of a document, in pieces."""
+
+    document: Document
+    first: int
+    last: int
+
+    def __iter__(self) -> Iterator[str]:
+        position = 0
+        for piece in pieces(self.document):
+            if part := piece[max(0, self.first - position) : max(0, self.last - position)]:
+                yield part
+            position += len(piece)
+            if position >= self.last:
+                return
 
 
 def _hold_out(shares: NDArray[np.float64], fractions: dict[str, float]) -> NDArray[np.int8]:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmexp.config.model import GELU, BERTConfig, Loss
+from lmexp.models.documents import document_mask, one_by_one, positions_in_segments
 from lmexp.models.heads import Head
-from lmexp.models.layers import ResidualBlock, attend, document_mask, positions_in_segments, through
+from lmexp.models.layers import Mask, ResidualBlock, attend, through
 from lmexp.models.state import LanguageModel, matrix_flops
 
 
@@ -36,7 +37,7 @@ class BERT(LanguageModel):
         if segments_BT is None:
             positions, mask = torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None
         else:
-            positions, mask = positions_in_segments(segments_BT), document_mask(segments_BT)
+            positions, mask = positions_in_segments(segments_BT), one_by_one(segments_BT) or document_mask(segments_BT)
         x_BTC = self.embedding(tokens_BT) + self.position_embedding(positions) + self.type_embedding.weight[0]
         x_BTC = F.dropout(self.embedding_norm(x_BTC), self.config.dropout, self.training)
         for block in self.blocks:
@@ -66,7 +67,7 @@ class Block(ResidualBlock):
         self.mlp = MLP(config)
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
 
-    def forward(self, x_BTC: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTC: Tensor, mask: Mask | None) -> Tensor:
         attended = F.dropout(self.attention(x_BTC, mask), self.dropout, self.training)
         x_BTC = self.attention_norm(x_BTC + attended)
         return self.mlp_norm(x_BTC + F.dropout(self.mlp(x_BTC), self.dropout, self.training))
@@ -83,7 +84,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x_BTC: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTC: Tensor, mask: Mask | None) -> Tensor:
         q_BHTD, k_BHTD, v_BHTD = (
             projection(x_BTC).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)

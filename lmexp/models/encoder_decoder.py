@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from lmexp.config.model import EncoderDecoderConfig
 from lmexp.models.gpt2 import Block
 from lmexp.models.heads import Head
-from lmexp.models.layers import attend, place, real_tokens_first, through
+from lmexp.models.layers import Mask, attend, place, real_tokens_first, through
 from lmexp.models.state import NEEDS_SOURCE, KeyValueCache, SourceModel, matrix_flops
 
 
@@ -139,7 +139,7 @@ class DecoderBlock(Block):
         self.cross_attention_norm = nn.LayerNorm(config.hidden_size, bias=config.bias)
         self.cross_attention = CrossAttention(config, layer)
 
-    def forward(self, x_BTC: Tensor, state: EncoderDecoderState, mask: Tensor | None) -> Tensor:  # type: ignore[override]
+    def forward(self, x_BTC: Tensor, state: EncoderDecoderState, mask: Mask | None) -> Tensor:  # type: ignore[override]
         attended = self.attention(self.attention_norm(x_BTC), state.target, mask)
         x_BTC = x_BTC + F.dropout(attended, self.dropout, self.training)
         attended = self.cross_attention(self.cross_attention_norm(x_BTC), state)

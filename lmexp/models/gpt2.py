@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lmexp.config.model import GELU, GPT2Config
 from lmexp.models.heads import Head
-from lmexp.models.layers import ResidualBlock, attend, drop, place, through
+from lmexp.models.layers import Mask, ResidualBlock, attend, drop, place, through
 from lmexp.models.state import KeyValueCache, LanguageModel, Step, is_plain, matrix_flops, weights_of
 
 
@@ -102,7 +102,7 @@ class Block(ResidualBlock):
         self.mlp_norm = nn.LayerNorm(config.hidden_size, bias=config.bias)
         self.mlp = MLP(config)
 
-    def forward(self, x_BTC: Tensor, state: KeyValueCache | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTC: Tensor, state: KeyValueCache | None, mask: Mask | None) -> Tensor:
         attended = self.attention(self.attention_norm(x_BTC), state, mask)
         x_BTC = x_BTC + drop(attended, self.dropout, self.training)
         return x_BTC + drop(self.mlp(self.mlp_norm(x_BTC)), self.dropout, self.training)
@@ -117,7 +117,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.bias)
         self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=config.bias)
 
-    def forward(self, x_BTC: Tensor, state: KeyValueCache | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTC: Tensor, state: KeyValueCache | None, mask: Mask | None) -> Tensor:
         qkv = self.qkv(x_BTC).unflatten(-1, (3 * self.num_heads, -1)).transpose(1, 2)
         q_BHTD, k_BHTD, v_BHTD = qkv.chunk(3, dim=1)
         dropout = self.dropout if self.training else 0.0

@@ -10,43 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from lmexp.models.documents import OneByOne, document_begins, one_by_one
 from lmexp.models.state import KeyValueCache
 
-
-def causal_mask(segments_BT: Tensor) -> Tensor:
-    """Return which tokens may be attended to: earlier ones and itself, in the same document.
-
-    Shape: (B, T) -> (B, 1, T, T).
-    """
-    length = segments_BT.shape[1]
-    earlier = torch.ones(length, length, dtype=torch.bool, device=segments_BT.device).tril()
-    return document_mask(segments_BT) & earlier
-
-
-def document_mask(segments_BT: Tensor) -> Tensor:
-    """Return which tokens may be attended to by one that reads both ways: those of its document.
-
-    Shape: (B, T) -> (B, 1, T, T).
-    """
-    documents_BT = document_begins(segments_BT).cumsum(1)
-    return documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
-
-
-def document_begins(segments_BT: Tensor) -> Tensor:
-    """Return whether each token is the first of its document, or of the row.
-
-    Shape: (B, T) -> (B, T).
-    """
-    return F.pad(segments_BT[:, 1:] != segments_BT[:, :-1], (1, 0), value=True)
-
-
-def positions_in_segments(segments_BT: Tensor) -> Tensor:
-    """Return the position of each token in its document.
-
-    Shape: (B, T) -> (B, T).
-    """
-    index_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
-    return index_T - torch.cummax(index_T * document_begins(segments_BT), dim=1).values
+Mask = Tensor | OneByOne
+"""Which tokens may be attended to: true where they may, or the documents that stay among themselves."""
 
 
 def real_tokens_first(source_BS: Tensor, mask_BS: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -62,7 +30,9 @@ def real_tokens_first(source_BS: Tensor, mask_BS: Tensor | None) -> tuple[Tensor
     return source_BS.gather(1, order_BS), index_S < mask_BS.sum(1, keepdim=True).clamp(min=1)
 
 
-def place(tokens_BT: Tensor, cache: KeyValueCache | None, segments_BT: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def place(
+    tokens_BT: Tensor, cache: KeyValueCache | None, segments_BT: Tensor | None, *, as_tensor: bool = False
+) -> tuple[Tensor, Mask | None]:
     """Return the position of each token in its document, and which tokens it may attend to: earlier ones of it.
 
     The mask is None where each row is one document. The cache remembers where the last documents begin.
@@ -81,6 +51,8 @@ def place(tokens_BT: Tensor, cache: KeyValueCache | None, segments_BT: Tensor | 
         starts_BT = starts_B[:, None]
     else:
         return columns_T, None
+    if segments_BT is not None and cache is None and not as_tensor and (documents := one_by_one(segments_BT)):
+        return columns_T - starts_BT, documents
     columns_S = torch.arange(seen + length, device=tokens_BT.device)
     mask = (columns_S >= starts_BT[:, None, :, None]) & (columns_S <= columns_T[:, None])
     return columns_T - starts_BT, mask
@@ -93,7 +65,7 @@ def attend(
     *,
     cache: KeyValueCache | None = None,
     layer: int = 0,
-    mask: Tensor | None = None,
+    mask: Mask | None = None,
     causal: bool = True,
     dropout: float = 0.0,
 ) -> Tensor:
@@ -104,6 +76,8 @@ def attend(
     Shape: (B, H, T, D), (B, G, T, D), (B, G, T, D) -> (B, T, H * D).
     Source: Vaswani et al. 2017, equation 1; grouped queries: Ainslie et al. 2023.
     """
+    if isinstance(mask, OneByOne):
+        return mask.attend(q_BHTD, k_BHTD, v_BHTD, causal=causal, dropout=dropout)
     if cache is not None:
         k_BHTD, v_BHTD = cache.extend(layer, k_BHTD, v_BHTD)
     new, seen = q_BHTD.shape[2], k_BHTD.shape[2]

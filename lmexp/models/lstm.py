@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lmexp.config.model import LSTMConfig
+from lmexp.models.documents import document_begins
 from lmexp.models.heads import AdaptiveHead, Head
-from lmexp.models.layers import document_begins
 from lmexp.models.state import LanguageModel, LSTMState, matrix_flops
 
 

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lmexp.config.model import Attention, LSTMAttentionConfig
+from lmexp.models.documents import document_begins
 from lmexp.models.heads import Head
-from lmexp.models.layers import document_begins, real_tokens_first
+from lmexp.models.layers import real_tokens_first
 from lmexp.models.state import NEEDS_SOURCE, LSTMState, SourceModel, matrix_flops
 
 

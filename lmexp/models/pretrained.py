@@ -15,7 +15,8 @@ from lmexp.config.model import Kind
 from lmexp.config.pretrained import Head as HeadName
 from lmexp.config.pretrained import HFConfig
 from lmexp.errors import ConfigError, DataError, Problem
-from lmexp.models.layers import document_mask, place, positions_in_segments, real_tokens_first
+from lmexp.models.documents import document_mask, positions_in_segments
+from lmexp.models.layers import place, real_tokens_first
 from lmexp.models.pretrained_files import from_architecture, from_files
 from lmexp.models.pretrained_head import Labels, WholeHead, embedding_head, take_out
 from lmexp.models.pretrained_state import PretrainedState
@@ -64,8 +65,8 @@ class Pretrained(LanguageModel):
         if self.config.kind is Kind.classifier:
             raise ValueError("a classifier gives no hidden states; call classify")
         inputs = {} if state is None else {"past_key_values": state.cache}
-        positions, mask = place(tokens_BT, state, segments_BT)
-        if mask is not None:
+        positions, mask = place(tokens_BT, state, segments_BT, as_tensor=True)
+        if isinstance(mask, Tensor):
             inputs |= self._apart(positions, mask)
         if state is not None:
             state.read(tokens_BT.shape[1])

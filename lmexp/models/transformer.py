@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lmexp.config.model import Kind, TransformerConfig
 from lmexp.models.heads import Head
-from lmexp.models.layers import ResidualBlock, Rotary, SwiGLU, attend, drop, place, rotate, through
+from lmexp.models.layers import Mask, ResidualBlock, Rotary, SwiGLU, attend, drop, place, rotate, through
 from lmexp.models.state import KeyValueCache, LanguageModel, Step, is_plain, matrix_flops, weights_of
 
 
@@ -110,7 +110,7 @@ class Block(ResidualBlock):
         self.mlp = SwiGLU(config.hidden_size, config.mlp_width)
 
     def forward(
-        self, x_BTC: Tensor, cos: Tensor, sin: Tensor, state: KeyValueCache | None, mask: Tensor | None
+        self, x_BTC: Tensor, cos: Tensor, sin: Tensor, state: KeyValueCache | None, mask: Mask | None
     ) -> Tensor:
         attended = self.attention(self.attention_norm(x_BTC), cos, sin, state, mask)
         x_BTC = x_BTC + drop(attended, self.dropout, self.training)
@@ -147,7 +147,7 @@ class Attention(nn.Module):
         self.key_norm = nn.RMSNorm(head_size, eps=config.norm_epsilon) if config.qk_norm else nn.Identity()
 
     def forward(
-        self, x_BTC: Tensor, cos: Tensor, sin: Tensor, state: KeyValueCache | None, mask: Tensor | None
+        self, x_BTC: Tensor, cos: Tensor, sin: Tensor, state: KeyValueCache | None, mask: Mask | None
     ) -> Tensor:
         q, k, v = (
             projection(x_BTC).unflatten(-1, (-1, self.head_size)) for projection in (self.query, self.key, self.value)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lmexp.config.model import MLP, TransformerFastConfig
 from lmexp.models.heads import Head
 from lmexp.models.layers import (
+    Mask,
     ReLU2,
     ResidualBlock,
     Rotary,
@@ -97,7 +98,7 @@ class Context:
     def __init__(
         self,
         state: "ShiftedCache | None",
-        mask: Tensor | None,
+        mask: Mask | None,
         positions_BT: Tensor | None,
         cos_TD: Tensor,
         sin_TD: Tensor,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ IN_WORD = re.compile("[^\\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0
 
 
 STRETCH_CHARACTERS = 2**20
+
+Document = str | Iterable[str]
+"""The text of a document, or the pieces of one that may be larger than memory, one after the other."""
 
 
 class Tokenizer(ABC):
@@ -43,8 +46,8 @@ class Tokenizer(ABC):
 
     @staticmethod
     @abstractmethod
-    def learn(config: Any, texts: Iterable[str]) -> Any:
-        """Return what the training texts teach.
+    def learn(config: Any, documents: Iterable[Iterable[str]]) -> Any:
+        """Return what the documents of the training split, each in pieces, teach.
 
         Raises:
             DataError: the texts cannot give such a tokenizer.
@@ -54,11 +57,21 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> NDArray[np.int64]:
         """Return the ids of a text, without an end-of-document token."""
 
-    def stretches(self, text: str, characters: int = STRETCH_CHARACTERS) -> Iterator[str]:
-        """Yield the text in stretches of about so many characters whose ids, one after the other, are those of the
-        whole; all of it where a cut could change them.
+    def encode_all(self, texts: Sequence[str]) -> Iterable[NDArray[np.int64]]:
+        """Return the ids of each text; a tokenizer that has threads uses them here."""
+        return map(self.encode, texts)
+
+    def stretches(self, pieces: Iterable[str], characters: int = STRETCH_CHARACTERS) -> Iterator[str]:
+        """Yield a text that comes in pieces in stretches of about so many characters whose ids, one after the other,
+        are those of the whole.
         """
-        yield text
+        return in_stretches(pieces, characters, self.cut)
+
+    def cut(self, text: str, first: int) -> int | None:
+        """Return the first position, `first` (from 1) or later, at which a text can be cut without a change of its ids;
+        None if there is none before the end.
+        """
+        return None
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
@@ -97,16 +110,22 @@ class Tokenizer(ABC):
         path.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def learn(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
-    """Return a tokenizer learned from texts, or the one that the files of its config hold.
+def learn(config: TokenizerConfig, documents: Iterable[Document]) -> Tokenizer:
+    """Return a tokenizer learned from documents, or the one that the files of its config hold.
 
     Raises:
-        DataError: the texts cannot give such a tokenizer, or the files hold none.
+        DataError: the documents cannot give such a tokenizer, or the files hold none.
         RunError: the file of another run's tokenizer cannot be read.
     """
     if isinstance(config, FileTokenizerConfig):
         return load(Path(str(config.path)).expanduser())
-    return build(config, learned=built_class(config).learn(config, map(require_unicode, texts)))
+    in_pieces = (map(require_unicode, pieces(document)) for document in documents)
+    return build(config, learned=built_class(config).learn(config, in_pieces))
+
+
+def pieces(document: Document) -> Iterable[str]:
+    """Return a document in pieces."""
+    return (document,) if isinstance(document, str) else document
 
 
 def load(path: Path) -> Tokenizer:
@@ -153,7 +172,15 @@ def require_unicode(text: str) -> str:
     return text
 
 
-def even_stretches(text: str, characters: int) -> Iterator[str]:
-    """Yield a text in stretches of equal length, for tokenizers that look at one character at a time."""
-    for start in range(0, len(text), characters):
-        yield text[start : start + characters]
+def in_stretches(pieces: Iterable[str], characters: int, cut: Callable[[str, int], int | None]) -> Iterator[str]:
+    """Yield a text that comes in pieces in stretches of about so many characters, cut where `Tokenizer.cut` allows."""
+    text = ""
+    for piece in pieces:
+        text += piece
+        start = 0
+        while (end := cut(text, start + characters)) is not None:
+            yield text[start:end]
+            start = end
+        text = text[start:]
+    if text:
+        yield text

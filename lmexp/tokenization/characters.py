@@ -4,14 +4,15 @@ Ids: the characters in the order of their code points, then 256 bytes (if asked 
 asked for). Without both, the vocabulary is the characters alone, as nanoGPT's is.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmexp.config.tokenizer import CharactersConfig
 from lmexp.errors import DataError
-from lmexp.tokenization.base import STRETCH_CHARACTERS, Tokenizer, bytes_to_text, even_stretches, require_unicode
+from lmexp.tokenization.base import Tokenizer, bytes_to_text, require_unicode
 
 HIGHEST_CODE_POINT = 0x10FFFF
 
@@ -30,10 +31,10 @@ class Characters(Tokenizer):
         self._id_of_code_point[[ord(character) for character in learned]] = np.arange(len(learned))
 
     @staticmethod
-    def learn(config: CharactersConfig, texts: Iterable[str]) -> str:
+    def learn(config: CharactersConfig, documents: Iterable[Iterable[str]]) -> str:
         seen: set[str] = set()
-        for text in texts:
-            seen.update(text)
+        for piece in chain.from_iterable(documents):
+            seen.update(piece)
         return "".join(sorted(seen))
 
     def encode(self, text: str) -> NDArray[np.int64]:
@@ -54,8 +55,8 @@ class Characters(Tokenizer):
         spelled[spelled < 0] = np.frombuffer(data, dtype=np.uint8).astype(np.int64) + self.num_characters
         return spelled
 
-    def stretches(self, text: str, characters: int = STRETCH_CHARACTERS) -> Iterator[str]:
-        yield from even_stretches(text, characters)
+    def cut(self, text: str, first: int) -> int | None:
+        return first if first < len(text) else None
 
     def decode(self, ids: Sequence[int]) -> str:
         text: list[str] = []

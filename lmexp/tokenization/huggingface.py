@@ -43,8 +43,8 @@ class HuggingFace(Tokenizer):
         self.mask_id = self._id("mask_token")
 
     @staticmethod
-    def learn(config: HFTokenizerConfig, texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Return what the files hold; the texts teach nothing."""
+    def learn(config: HFTokenizerConfig, documents: Iterable[Iterable[str]]) -> dict[str, dict[str, Any]]:
+        """Return what the files hold; the documents teach nothing."""
         path = Path(str(config.name_or_path)).expanduser()
         try:
             return _convert(path) if _needs_conversion(path) else _read(path)
@@ -52,8 +52,12 @@ class HuggingFace(Tokenizer):
             raise DataError(f"{error.filename or path}: the tokenizer cannot be read: {error.strerror}") from None
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        ids = self._tokenizer.encode(require_unicode(text), add_special_tokens=False).ids
-        return np.array(ids, dtype=np.int64)
+        (ids,) = self.encode_all([text])
+        return ids
+
+    def encode_all(self, texts: Sequence[str]) -> Iterable[NDArray[np.int64]]:
+        encoded = self._tokenizer.encode_batch([require_unicode(text) for text in texts], add_special_tokens=False)
+        return [np.array(one.ids, dtype=np.int64) for one in encoded]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)

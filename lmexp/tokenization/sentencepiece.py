@@ -10,7 +10,7 @@ import base64
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,17 @@ import sentencepiece
 from numpy.typing import NDArray
 from sentencepiece import sentencepiece_model_pb2
 
-from lmexp.config.tokenizer import SentencePieceConfig
+from lmexp.config.tokenizer import Normalization, SentencePieceConfig
 from lmexp.errors import DataError
-from lmexp.tokenization.base import STRETCH_CHARACTERS, Tokenizer, require_unicode
+from lmexp.tokenization.base import Tokenizer, require_unicode
 
 UNKNOWN_ID, END_ID, FIRST_BYTE_ID = 0, 1, 2
 SPACE_MARK = "\u2581"
+IDS_OF_SPACE_MARK = [FIRST_BYTE_ID + byte for byte in SPACE_MARK.encode()]
 RESERVED = re.compile("[\0\t\u2585]")
 CHUNK_CHARACTERS = 2000
-# A piece has spaces at its start only, so a text cut before a run of them has the same pieces. Long texts are cut, for
-# on them bpe is several times slower and unigram loses digits in its sums.
-ENCODED_AT_ONCE = re.compile(r"(?s).{1000}.*?\S(?= )|.+")
+# Long texts are encoded in parts, for on them bpe is several times slower and unigram loses digits in its sums.
+PART_CHARACTERS = 1000
 # SentencePiece sums scores in 32 bits, so that of equally good ways to cut a run of spaces noise would choose one. Sums
 # of multiples of 1/256 are exact up to 65,536, and every program that knows the scores cuts in the same way.
 SCORE_STEPS = 256
@@ -46,13 +46,19 @@ class SentencePiece(Tokenizer):
         except (RuntimeError, ValueError) as error:
             raise DataError(f"not a SentencePiece model: {error}") from None
         self.vocab_size = self.model.vocab_size()
+        self._is_normalized = config.normalization is not Normalization.identity
+        self._neighbours = {
+            first + second
+            for i in range(self.vocab_size)
+            for first, second in pairwise(self.model.id_to_piece(i).replace(SPACE_MARK, " "))
+        }
 
     @staticmethod
-    def learn(config: SentencePieceConfig, texts: Iterable[str]) -> str:
+    def learn(config: SentencePieceConfig, documents: Iterable[Iterable[str]]) -> str:
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=_training_chunks(texts, config.max_training_characters),
+                sentence_iterator=iter(_training_chunks(documents, config.max_training_characters)),
                 model_writer=model,
                 model_type=config.name,
                 vocab_size=config.vocab_size,
@@ -77,29 +83,40 @@ class SentencePiece(Tokenizer):
         return base64.b64encode(content).decode()
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        ids: list[int] = []
-        for number, part in enumerate(require_unicode(text).split(SPACE_MARK)):
-            if number:
-                ids += [FIRST_BYTE_ID + byte for byte in SPACE_MARK.encode()]
-            found = ENCODED_AT_ONCE.findall(part)
-            encoded = (
-                self.model.encode(found) if len(found) > 1 else map(self.model.encode, found)
-            )  # a list: in threads
-            ids += chain.from_iterable(encoded)
-        return np.array(ids, dtype=np.int64)
+        (ids,) = self.encode_all([text])
+        return ids
 
-    def stretches(self, text: str, characters: int = STRETCH_CHARACTERS) -> Iterator[str]:
-        if SPACE_MARK in text:
-            yield text
-            return
-        start = end = 0
-        for found in ENCODED_AT_ONCE.finditer(text):
-            end = found.end()
-            if end - start >= characters:
-                yield text[start:end]
-                start = end
-        if end > start:
-            yield text[start:end]
+    def encode_all(self, texts: Sequence[str]) -> Iterable[NDArray[np.int64]]:
+        parts_of = [list(self._parts(require_unicode(text))) for text in texts]
+        parts = list(chain.from_iterable(parts_of))
+        # threads divide a list; for one part they would cost more than they bring
+        encoded = iter(self.model.encode(parts) if len(parts) > 1 else map(self.model.encode, parts))
+        for parts in parts_of:
+            ids = chain.from_iterable(
+                IDS_OF_SPACE_MARK if part == SPACE_MARK else found
+                for part, found in zip(parts, islice(encoded, len(parts)), strict=True)
+            )
+            yield np.fromiter(ids, dtype=np.int64)
+
+    def _parts(self, text: str) -> Iterator[str]:
+        for number, between in enumerate(text.split(SPACE_MARK)):
+            if number:
+                yield SPACE_MARK
+            yield from self.stretches([between], PART_CHARACTERS)
+
+    def cut(self, text: str, first: int) -> int | None:
+        """Return the first position between two characters that stand side by side in no piece.
+
+        What normalisation makes of a character is not known here; then a cut is before a space, for a piece has spaces
+        at its start only.
+        """
+        for position in range(first, len(text)):
+            before, after = text[position - 1], text[position]
+            if before + after not in self._neighbours and (
+                not self._is_normalized or (after == " " and not before.isspace())
+            ):
+                return position
+        return None
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.model.decode([int(i) for i in ids if i not in (UNKNOWN_ID, END_ID)])
@@ -118,23 +135,33 @@ def _with_exact_sums(model: bytes) -> bytes:
     return proto.SerializeToString(deterministic=True)
 
 
-def _training_chunks(texts: Iterable[str], max_characters: int) -> Iterator[str]:
-    """Yield chunks cut at white space; of long texts every n-th, so that the whole is seen evenly."""
-    whole = list(texts)
-    stride = max(1, -(-sum(map(len, whole)) // max_characters))
-    for chunk in islice((chunk for text in whole for chunk in _cut(text)), 0, None, stride):
-        yield RESERVED.sub(" ", chunk)
+def _training_chunks(documents: Iterable[Iterable[str]], max_characters: int) -> list[str]:
+    """Return chunks cut at white space; of long texts every second, fourth, ... so that the whole is seen evenly."""
+    kept: list[str] = []
+    stride, size = 1, 0
+    for number, chunk in enumerate(chunk for pieces in documents for chunk in _chunks(pieces)):
+        if number % stride == 0:
+            kept.append(RESERVED.sub(" ", chunk))
+            size += len(chunk)
+        if size > max_characters:
+            kept, stride = kept[::2], stride * 2
+            size = sum(map(len, kept))
+    return kept
 
 
-def _cut(text: str) -> Iterator[str]:
-    start = 0
-    while start < len(text):
-        end = start + CHUNK_CHARACTERS
-        if end < len(text):
+def _chunks(pieces: Iterable[str]) -> Iterator[str]:
+    text = ""
+    for piece in pieces:
+        text += piece
+        start = 0
+        while (end := start + CHUNK_CHARACTERS) < len(text):
             space = max(text.rfind(" ", start + 1, end), text.rfind("\n", start + 1, end))
             end = space if space > start else end
-        yield text[start:end]
-        start = end
+            yield text[start:end]
+            start = end
+        text = text[start:]
+    if text:
+        yield text
 
 
 def _explain(error: str, vocab_size: int) -> str:

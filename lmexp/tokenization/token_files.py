@@ -5,15 +5,17 @@ which documents begin. Both are memory-mapped, so a split may be larger than mem
 """
 
 import dataclasses
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmexp.errors import DataError, StorageError
-from lmexp.tokenization.base import Tokenizer
+from lmexp.tokenization.base import STRETCH_CHARACTERS, Document, Tokenizer, pieces
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class TokenFile:
 def write(
     folder: Path,
     split: str,
-    texts: Iterable[str],
+    documents: Iterable[Document],
     tokenizer: Tokenizer,
     *,
     end_of_document: bool,
@@ -58,20 +60,37 @@ def write(
         )
     dtype = _dtype(tokenizer.vocab_size)
     end = np.array([tokenizer.end_of_document_id] if end_of_document else [], dtype=dtype)
-    starts, num_tokens, num_bytes = [], 0, 0
+    starts, start, num_tokens, num_bytes = array("q"), 0, 0, 0
     with open(folder / f"{split}.bin", "wb") as file:
-        for text in texts:
-            starts.append(num_tokens)
-            for stretch in tokenizer.stretches(text if end_of_document else text + separator):
-                ids = tokenizer.encode(stretch).astype(dtype)
+        for batch in _batches(documents, tokenizer, tail="" if end_of_document else separator):
+            encoded = iter(tokenizer.encode_all([stretch for stretch in batch if stretch is not None]))
+            for stretch in batch:
+                ids = end if stretch is None else next(encoded).astype(dtype)
                 file.write(ids.tobytes())
                 num_tokens += len(ids)
-                num_bytes += len(stretch.encode())
-            file.write(end.tobytes())
-            num_tokens += len(end)
-            num_bytes += len(separator) if end_of_document else 0
+                if stretch is None:
+                    starts.append(start)
+                    start = num_tokens
+                    num_bytes += len(separator) if end_of_document else 0
+                else:
+                    num_bytes += len(stretch.encode())
     np.save(folder / f"{split}.documents.npy", np.array(starts, dtype=np.int64))
     return SplitCounts(tokens=num_tokens, documents=len(starts), bytes=num_bytes)
+
+
+def _batches(documents: Iterable[Document], tokenizer: Tokenizer, *, tail: str) -> Iterator[list[str | None]]:
+    """Yield stretches, some megabytes at once, for a tokenizer to divide among its threads; None ends a document."""
+    batch: list[str | None] = []
+    size = 0
+    for document in documents:
+        for stretch in tokenizer.stretches(chain(pieces(document), [tail])):
+            batch.append(stretch)
+            size += len(stretch)
+            if size >= STRETCH_CHARACTERS:
+                yield batch
+                batch, size = [], 0
+        batch.append(None)
+    yield batch
 
 
 def read(folder: Path, split: str, counts: SplitCounts, vocab_size: int) -> TokenFile:

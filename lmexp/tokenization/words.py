@@ -4,16 +4,18 @@ Words stand between white space, every line end is <eos>, words outside the voca
 level language modelling, and the one tokenizer here that does not give back exactly the text it got.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmexp.config.tokenizer import WordsConfig
-from lmexp.tokenization.base import STRETCH_CHARACTERS, Tokenizer, require_unicode
+from lmexp.tokenization.base import STRETCH_CHARACTERS, Tokenizer, in_stretches, require_unicode
 
 UNKNOWN, END = "<unk>", "<eos>"
+WHITE_SPACE = re.compile(r"\s")
 
 
 class Words(Tokenizer):
@@ -27,11 +29,12 @@ class Words(Tokenizer):
         self._end_id = self.end_of_document_id = self._id_of_word[END]
 
     @staticmethod
-    def learn(config: WordsConfig, texts: Iterable[str]) -> list[str]:
+    def learn(config: WordsConfig, documents: Iterable[Iterable[str]]) -> list[str]:
         counts = Counter({UNKNOWN: 0, END: 0})
-        for text in texts:
-            counts.update(text.split())
-            counts[END] += text.count("\n")
+        for pieces in documents:
+            for text in in_stretches(pieces, STRETCH_CHARACTERS, _after_white_space):
+                counts.update(text.split())
+                counts[END] += text.count("\n")
         by_frequency = sorted(counts, key=lambda word: (-counts[word], word))
         if config.vocab_size is not None and len(by_frequency) > config.vocab_size:
             kept = [word for word in by_frequency if word not in (UNKNOWN, END)][: config.vocab_size - 2]
@@ -47,13 +50,14 @@ class Words(Tokenizer):
             ids += [find(word, unknown) for word in line.split()]
         return np.array(ids, dtype=np.int64)
 
-    def stretches(self, text: str, characters: int = STRETCH_CHARACTERS) -> Iterator[str]:
-        start = 0
-        while start < len(text):
-            end = text.find("\n", start + characters - 1) + 1 or len(text)  # no word goes on past a line end
-            yield text[start:end]
-            start = end
+    def cut(self, text: str, first: int) -> int | None:
+        return _after_white_space(text, first)
 
     def decode(self, ids: Sequence[int]) -> str:
         text = " ".join("\n" if i == self.end_of_document_id else self.learned[i] for i in ids)
         return text.replace(" \n", "\n").replace("\n ", "\n")
+
+
+def _after_white_space(text: str, first: int) -> int | None:
+    found = WHITE_SPACE.search(text, first - 1)
+    return found.end() if found else None

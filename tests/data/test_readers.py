@@ -1,8 +1,11 @@
 """Files a user may have, and what they are told about those that cannot be read."""
 
+import codecs
 import gzip
 import json
 import os
+import re
+from encodings.aliases import aliases
 from pathlib import Path
 
 import pytest
@@ -10,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmexp.config.data import DecodingErrors, Documents, TextConfig
-from lmexp.data.readers import BLANK_LINES, read_documents
+from lmexp.data import file_text
+from lmexp.data.readers import read_documents
 from lmexp.errors import DataError
+from lmexp.tokenization import pieces
 
 
 def read(path: Path, **settings) -> list[str]:
-    return list(read_documents(path, TextConfig(path=str(path), **settings)))
+    documents = read_documents(path, TextConfig(path=str(path), **settings))
+    return ["".join(pieces(document)) for document in documents]
 
 
 def refusal(path: Path, **settings) -> str:
@@ -60,16 +66,71 @@ def test_a_block_between_blank_lines_can_be_a_document(folder: Path):
     assert read(path, documents=Documents.blank_line) == ["One\ntwo", "    indented\nfour\r", "five\n"]
 
 
-@given(st.text(alphabet="ab \n\t\r"))
-def test_blocks_lose_nothing_but_blank_lines(text: str):
-    assert "".join("".join(BLANK_LINES.split(text)).split()) == "".join(text.split())
-    assert BLANK_LINES.sub("", text) == "".join(BLANK_LINES.split(text))
+@given(text=st.text(alphabet="ab \n\t\r"))
+def test_blocks_are_what_blank_lines_divide(tmp_path_factory: pytest.TempPathFactory, text: str):
+    path = write(tmp_path_factory.getbasetemp(), "blocks.txt", text)
+    blocks = re.split(r"\n(?:[^\S\n]*\n)+", text)
+    assert read(path, documents=Documents.blank_line) == [block for block in blocks if block and not block.isspace()]
 
 
 @pytest.mark.parametrize("content", ["", "\n", " \n\t\r\n ", "\ufeff"])
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.md.gz"])
 def test_a_file_without_text_has_no_documents(folder: Path, name: str, content: str):
     assert read(write(folder, name, content)) == []
+
+
+# -- pieces ------------------------------------------------------------
+
+NOT_EVERYWHERE = {"mbcs", "oem"}
+ENCODINGS = sorted(name for name in {*aliases.values()} - NOT_EVERYWHERE if codecs.lookup(name)._is_text_encoding)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(file_text, "PIECE_BYTES", 3)
+
+
+def test_a_large_file_is_a_document_in_pieces(folder: Path, small_pieces: None):
+    (document,) = read_documents(write(folder, "a.txt", "One two."), TextConfig())
+    assert list(document) == list(document) == ["One", " tw", "o."]
+
+
+@pytest.mark.parametrize("documents", Documents)
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_pieces_change_nothing(folder: Path, small_pieces: None, name: str, documents: Documents):
+    text = "\ufeffOne 漢字.\r\n\n  two 😀\n \nthree\u2028still\n\n\n"
+    path = write(folder, name, text)
+    in_pieces = read(path, documents=documents)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_text, "PIECE_BYTES", 2**20)
+        assert in_pieces == read(path, documents=documents) != []
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_every_encoding_can_be_read_in_pieces(folder: Path, small_pieces: None, encoding: str):
+    text = "".join(c for c in "One.\nΩmega, é, 漢字 и 😀" if _can_be_written(c, encoding))
+    data = text.encode(encoding)
+    assert read(write(folder, "a.txt", data), encoding=encoding) == [data.decode(encoding).removeprefix("\ufeff")]
+
+
+def _can_be_written(character: str, encoding: str) -> bool:
+    try:
+        return character.encode(encoding).decode(encoding).removeprefix("\ufeff") == character
+    except UnicodeError:
+        return False
+
+
+@pytest.mark.parametrize("before", range(8))
+def test_an_error_is_named_by_its_place_in_the_file_and_not_in_the_piece(folder: Path, small_pieces: None, before: int):
+    path = write(folder, "a.txt", b"\n" * before + "é".encode() + b"\xc3\n")
+    assert refusal(path).startswith(f"{path}: line {before + 1}, offset {before + 2}: byte 0xc3 is not utf-8; ")
+    path = write(folder, "b.txt", b"\n" * before + b"\\ud83d")
+    assert refusal(path, encoding="unicode_escape").startswith(f"{path}: line {before + 1}: the text holds half")
+
+
+def test_a_text_that_ends_in_half_a_character_is_refused(folder: Path, small_pieces: None):
+    path = write(folder, "a.txt", b"abcd\xc3")
+    assert refusal(path).startswith(f"{path}: line 1, offset 4: byte 0xc3 is not utf-8; ")
 
 
 # -- encodings ------------------------------------------------------------

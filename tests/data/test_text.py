@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmexp.config.data import Documents, TextConfig
+from lmexp.data import file_text
 from lmexp.data.source import SPLITS
 from lmexp.data.text import TextFiles
 from lmexp.errors import DataError
+from lmexp.tokenization import pieces
 
 
 def splits(config: TextConfig) -> dict[str, list[str]]:
     source = TextFiles(config)
-    return {split: list(source.documents(split)) for split in SPLITS}
+    return {split: ["".join(pieces(document)) for document in source.documents(split)] for split in SPLITS}
 
 
 def write(path: Path, content: str) -> Path:
@@ -44,6 +46,16 @@ def test_of_one_document_the_tail_is_held_out(folder: Path):
     text = "".join(map(str, range(1000)))[:1000]
     path = write(folder / "a.txt", text)
     assert splits(TextConfig(path=str(path))) == {"train": [text[:900]], "val": [text[900:950]], "test": [text[950:]]}
+
+
+def test_a_document_in_pieces_is_divided_like_one_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in "abc":
+        write(folder / "texts" / f"{name}.txt", "".join(map(str, range(1000))))
+    config = TextConfig(path=str(folder / "texts"), val_fraction=0.3, test_fraction=0.2)
+    whole = splits(config)
+    monkeypatch.setattr(file_text, "PIECE_BYTES", 100)
+    assert splits(config) == whole
+    assert [len(whole[split]) for split in SPLITS] == [2, 2, 1]
 
 
 def test_of_few_documents_the_tail_is_held_out(folder: Path):

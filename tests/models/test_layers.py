@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmexp.models.layers import Rotary, SwiGLU, attend, causal_mask, positions_in_segments, rotate
+from lmexp.models.documents import OneByOne, document_mask, positions_in_segments
+from lmexp.models.layers import Rotary, SwiGLU, attend, rotate
 from lmexp.models.state import KeyValueCache
 from tests.models.setups import assert_close
 
@@ -44,7 +45,17 @@ def test_attention_within_documents_equals_its_formula(groups: int) -> None:
     q, k, v = random_qkv(groups)
     segments = torch.tensor([[0, 0, 0, 1, 1, 2], [5, 5, 5, 5, 5, 5]])
     allowed = (segments[:, :, None] == segments[:, None, :]) & earlier(6)
-    assert_close(attend(q, k, v, mask=causal_mask(segments)), attention_by_formula(q, k, v, allowed))
+    expected = attention_by_formula(q, k, v, allowed)
+    assert_close(attend(q, k, v, mask=allowed[:, None]), expected)
+    assert_close(attend(q, k, v, mask=OneByOne([3, 2, 1, 6])), expected)
+
+
+def test_attention_both_ways_within_documents_equals_its_formula() -> None:
+    q, k, v = random_qkv(4)
+    segments = torch.tensor([[0, 0, 0, 1, 1, 2], [5, 5, 5, 5, 5, 5]])
+    expected = attention_by_formula(q, k, v, segments[:, :, None] == segments[:, None, :])
+    assert_close(attend(q, k, v, mask=document_mask(segments)), expected)
+    assert_close(attend(q, k, v, mask=OneByOne([3, 2, 1, 6]), causal=False), expected)
 
 
 @pytest.mark.parametrize("groups", [4, 2])

@@ -57,23 +57,37 @@ def test_decode_gives_back_every_text(name: str, text: str):
 
 @pytest.mark.parametrize("name", ALL)
 @settings(max_examples=100, deadline=None)
-@given(text=TEXTS, characters=st.integers(1, 40))
-@example(text=HARD[-1], characters=1)
-@example(text=HARD[-1], characters=5000)
-@example(text=TRAINING_TEXT, characters=1)
-@example(text=TRAINING_TEXT, characters=4000)
-@example(text=f"{TRAINING_TEXT} \u2581 {TRAINING_TEXT}", characters=4000)
-def test_stretch_by_stretch_the_ids_are_those_of_the_whole(name: str, text: str, characters: int):
+@given(text=TEXTS, characters=st.integers(1, 40), piece=st.integers(1, 30))
+@example(text=HARD[-1], characters=1, piece=1)
+@example(text=HARD[-1], characters=5000, piece=7)
+@example(text=TRAINING_TEXT, characters=1, piece=5000)
+@example(text=TRAINING_TEXT, characters=4000, piece=900)
+@example(text=f"{TRAINING_TEXT} \u2581 {TRAINING_TEXT}", characters=4000, piece=10**6)
+@example(text=TRAINING_TEXT.replace(" ", ""), characters=100, piece=10**6)
+def test_stretch_by_stretch_the_ids_are_those_of_the_whole(name: str, text: str, characters: int, piece: int):
     tokenizer = learned(name)
-    stretches = list(tokenizer.stretches(text, characters))
+    in_pieces = [text[start : start + piece] for start in range(0, len(text), piece)]
+    stretches = list(tokenizer.stretches(in_pieces, characters))
     assert "".join(stretches) == text
-    ids = [i for stretch in stretches for i in tokenizer.encode(stretch).tolist()]
+    ids = [i for ids in tokenizer.encode_all(stretches) for i in ids.tolist()]
     assert ids == tokenizer.encode(text).tolist()
 
 
 def test_a_long_text_is_encoded_in_stretches():
     for name in ("characters", "bytes", "words", "bpe", "unigram"):
-        assert 10 < len(list(learned(name).stretches(TRAINING_TEXT, 2000))) < 60
+        assert 10 < len(list(learned(name).stretches([TRAINING_TEXT], 2000))) < 60
+
+
+@pytest.mark.parametrize("name", ["bpe", "unigram"])
+def test_a_text_without_spaces_is_encoded_in_stretches_too(name: str):
+    assert len(list(learned(name).stretches([TRAINING_TEXT.replace(" ", "")], 2000))) > 10
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_the_pieces_in_which_a_text_comes_teach_the_same(name: str):
+    in_pieces = [TRAINING_TEXT[start : start + 777] for start in range(0, len(TRAINING_TEXT), 777)]
+    again = learn(OPTIONS["tokenizer"][name](**settings_of(name)), [in_pieces])
+    assert again.hash == learned(name).hash
 
 
 @pytest.mark.parametrize("name", EXACT)
