@@ -153,10 +153,10 @@ def in_short(quantity: str, value: float) -> str:
     """Return a number as a table shows it."""
     if quantity.endswith("bytes"):
         return f"{value / 1e6:,.0f} MB"
-    if quantity.endswith("seconds"):
-        return f"{value:,.2f} s"
     if quantity.endswith("milliseconds"):
         return f"{value:.3g} ms"
+    if quantity.endswith("seconds"):
+        return f"{value:,.2f} s"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 

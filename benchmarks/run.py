@@ -79,6 +79,15 @@ ENTRIES = {
         "benchmarks.tokenization:of_a_text",
         ("wikitext",),
     ),
+    "preparation": Entry(
+        "a text of 1 GB made ready for training: time and memory",
+        "benchmarks.preparation:of_a_gigabyte",
+        ("wikitext",),
+    ),
+    "documents": Entry(
+        "attention to packed documents one by one, and with a mask",
+        "benchmarks.documents:of_packed_rows",
+    ),
     "startup": Entry(
         "the second start of lmexp train to its first step",
         "benchmarks.startup:to_the_first_step",
