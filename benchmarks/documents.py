@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from benchmarks.measure import AGAIN, OURS, Benchmark, Goal
-from lmexp.models.documents import document_mask, one_by_one
+from lmexp.models.documents import apart, document_mask
 from lmexp.models.layers import Mask, attend
 
 ROWS, HEADS, HEAD_SIZE, MEAN_LENGTH, CALLS = 4, 6, 64, 128, 5
@@ -37,11 +37,11 @@ def _milliseconds(length: int, *, is_masked: bool) -> float:
     inputs = [torch.randn(ROWS, length, HEADS, HEAD_SIZE, generator=draw, requires_grad=True) for _ in range(3)]
     start = time.perf_counter()
     for _ in range(CALLS):
-        documents = one_by_one(segments_BT)
+        documents = apart(segments_BT, causal=True)
         assert documents is not None
         mask: Mask = documents
         if is_masked:
-            mask = document_mask(segments_BT) & torch.ones(length, length, dtype=torch.bool).tril()
+            mask = document_mask(segments_BT, causal=True)
         q, k, v = (x.transpose(1, 2) for x in inputs)
         attend(q, k, v, mask=mask).sum().backward()
     return (time.perf_counter() - start) / CALLS * 1e3

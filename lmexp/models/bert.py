@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmexp.config.model import GELU, BERTConfig, Loss
-from lmexp.models.documents import document_mask, one_by_one, positions_in_segments
+from lmexp.models.documents import apart, document_mask, positions_in_segments
 from lmexp.models.heads import Head
 from lmexp.models.layers import Mask, ResidualBlock, attend, through
 from lmexp.models.state import LanguageModel, matrix_flops
@@ -37,7 +37,8 @@ class BERT(LanguageModel):
         if segments_BT is None:
             positions, mask = torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None
         else:
-            positions, mask = positions_in_segments(segments_BT), one_by_one(segments_BT) or document_mask(segments_BT)
+            positions = positions_in_segments(segments_BT)
+            mask = apart(segments_BT, causal=False) or document_mask(segments_BT, causal=False)
         x_BTC = self.embedding(tokens_BT) + self.position_embedding(positions) + self.type_embedding.weight[0]
         x_BTC = F.dropout(self.embedding_norm(x_BTC), self.config.dropout, self.training)
         for block in self.blocks:

@@ -1,5 +1,7 @@
 """Documents that stand side by side in a row: where they begin, and attention that does not leave them.
 
+A mask serves everywhere, but computes every score and throws most away. `apart` knows what is better: on a CPU one
+document after the other (FlexAttention has no backward pass there), in a graph compiled for a GPU FlexAttention.
 Shapes: B rows, T tokens, H heads, G key-value heads, D head size.
 """
 
@@ -8,10 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-ONE_BY_ONE_FROM = 256
-"""Length of row from which, on a CPU, attention to one document after the other is sooner done than with a mask; two
-to three times as soon at 512."""
+APART_FROM = 256
+"""Length of row from which documents are kept apart without a mask; on a CPU two to three times as soon at 512."""
+IN_BLOCKS_ON = "cuda"
+SMALLEST_HEAD = 16
+"""What FlexAttention can do on a GPU."""
 
 
 def document_begins(segments_BT: Tensor) -> Tensor:
@@ -31,28 +36,27 @@ def positions_in_segments(segments_BT: Tensor) -> Tensor:
     return index_T - torch.cummax(index_T * document_begins(segments_BT), dim=1).values
 
 
-def document_mask(segments_BT: Tensor) -> Tensor:
-    """Return which tokens may be attended to by one that reads both ways: those of its document.
+def document_mask(segments_BT: Tensor, *, causal: bool) -> Tensor:
+    """Return which tokens each may attend to: those of its document, only earlier ones and itself if `causal`.
 
     Shape: (B, T) -> (B, 1, T, T).
     """
     documents_BT = document_begins(segments_BT).cumsum(1)
-    return documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
+    mask = documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
+    return mask.tril() if causal else mask
 
 
 @dataclass(frozen=True)
 class OneByOne:
-    """In the place of a mask: the lengths of the documents, row after row, for attention to each by itself.
-
-    Nothing is computed for pairs of tokens of two documents, where a mask throws it away.
-    """
+    """In the place of a mask: the lengths of the documents, row after row, for attention to each by itself."""
 
     lengths: list[int]
+    causal: bool
 
-    def attend(self, q_BHTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, *, causal: bool, dropout: float) -> Tensor:
-        """Return attention of each token to earlier ones of its document, or to all of them if not `causal`.
+    def attend(self, q_BHTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, *, dropout: float) -> Tensor:
+        """Return attention within documents.
 
-        Shape: (B, H, T, D), (B, G, T, D), (B, G, T, D) -> (B, T, H * D).
+        Shape: (B, H, T, D), (B, G, T, D), (B, G, T, D) -> (B, H, T, D).
         """
         parts = (x.transpose(1, 2).flatten(0, 1).split(self.lengths) for x in (q_BHTD, k_BGTD, v_BGTD))
         attended = [
@@ -61,20 +65,58 @@ class OneByOne:
                 k_TGD.transpose(0, 1)[None],
                 v_TGD.transpose(0, 1)[None],
                 dropout_p=dropout,
-                is_causal=causal,
+                is_causal=self.causal,
                 enable_gqa=q_BHTD.shape[1] != k_BGTD.shape[1],
             )[0].transpose(0, 1)
             for q_THD, k_TGD, v_TGD in zip(*parts, strict=True)
         ]
-        return torch.cat(attended).unflatten(0, (len(q_BHTD), -1)).flatten(-2)
+        return torch.cat(attended).unflatten(0, (len(q_BHTD), -1)).transpose(1, 2)
 
 
-def one_by_one(segments_BT: Tensor) -> OneByOne | None:
-    """Return the documents for attention to each by itself; None where a mask is better.
+class InBlocks:
+    """In the place of a mask, in a compiled graph: the blocks of scores that hold any within a document.
 
-    On a GPU many small calls are not, and a compiled graph has no room for what depends on their number.
+    Source: Dong et al. 2024 (FlexAttention).
     """
-    if segments_BT.device.type != "cpu" or segments_BT.shape[1] < ONE_BY_ONE_FROM or torch.compiler.is_compiling():
+
+    def __init__(self, segments_BT: Tensor, *, causal: bool) -> None:
+        self.segments_BT, self.causal = segments_BT, causal
+        documents_BT = document_begins(segments_BT).cumsum(1)
+
+        def is_seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            in_document = documents_BT[row, query] == documents_BT[row, key]
+            return in_document & (query >= key) if causal else in_document
+
+        rows, length = segments_BT.shape
+        self.blocks = create_block_mask(is_seen, rows, None, length, length, device=segments_BT.device)
+
+    def attend(self, q_BHTD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, *, dropout: float) -> Tensor:
+        """Return attention within documents.
+
+        Shape: (B, H, T, D), (B, G, T, D), (B, G, T, D) -> (B, H, T, D).
+        """
+        is_grouped = q_BHTD.shape[1] != k_BGTD.shape[1]
+        if dropout or q_BHTD.shape[-1] < SMALLEST_HEAD:
+            mask = document_mask(self.segments_BT, causal=self.causal)
+            return F.scaled_dot_product_attention(
+                q_BHTD, k_BGTD, v_BGTD, attn_mask=mask, dropout_p=dropout, enable_gqa=is_grouped
+            )
+        q, k = (x.type_as(v_BGTD) for x in (q_BHTD, k_BGTD))  # autocast does not know it
+        attended = flex_attention(q, k, v_BGTD, block_mask=self.blocks, enable_gqa=is_grouped)
+        assert isinstance(attended, Tensor)
+        return attended
+
+
+Apart = OneByOne | InBlocks
+
+
+def apart(segments_BT: Tensor, *, causal: bool) -> Apart | None:
+    """Return what keeps documents apart sooner than a mask; None where a mask is the best there is."""
+    if segments_BT.shape[1] < APART_FROM:
+        return None
+    if torch.compiler.is_compiling():
+        return InBlocks(segments_BT, causal=causal) if segments_BT.device.type == IN_BLOCKS_ON else None
+    if segments_BT.device.type != "cpu":
         return None
     starts = document_begins(segments_BT).flatten().nonzero().flatten()
-    return OneByOne(starts.diff(append=starts.new_tensor([segments_BT.numel()])).tolist())
+    return OneByOne(starts.diff(append=starts.new_tensor([segments_BT.numel()])).tolist(), causal)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from lmexp.models.documents import OneByOne, document_begins, one_by_one
+from lmexp.models.documents import Apart, apart, document_begins
 from lmexp.models.state import KeyValueCache
 
-Mask = Tensor | OneByOne
+Mask = Tensor | Apart
 """Which tokens may be attended to: true where they may, or the documents that stay among themselves."""
 
 
@@ -51,7 +51,7 @@ def place(
         starts_BT = starts_B[:, None]
     else:
         return columns_T, None
-    if segments_BT is not None and cache is None and not as_tensor and (documents := one_by_one(segments_BT)):
+    if segments_BT is not None and cache is None and not as_tensor and (documents := apart(segments_BT, causal=True)):
         return columns_T - starts_BT, documents
     columns_S = torch.arange(seen + length, device=tokens_BT.device)
     mask = (columns_S >= starts_BT[:, None, :, None]) & (columns_S <= columns_T[:, None])
@@ -76,8 +76,8 @@ def attend(
     Shape: (B, H, T, D), (B, G, T, D), (B, G, T, D) -> (B, T, H * D).
     Source: Vaswani et al. 2017, equation 1; grouped queries: Ainslie et al. 2023.
     """
-    if isinstance(mask, OneByOne):
-        return mask.attend(q_BHTD, k_BHTD, v_BHTD, causal=causal, dropout=dropout)
+    if isinstance(mask, Apart):
+        return mask.attend(q_BHTD, k_BHTD, v_BHTD, dropout=dropout).transpose(1, 2).flatten(-2)
     if cache is not None:
         k_BHTD, v_BHTD = cache.extend(layer, k_BHTD, v_BHTD)
     new, seen = q_BHTD.shape[2], k_BHTD.shape[2]

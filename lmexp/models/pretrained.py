@@ -118,7 +118,7 @@ class Pretrained(LanguageModel):
     def _read_both_ways(self, tokens_BT: Tensor, segments_BT: Tensor | None) -> Tensor:
         inputs = {}
         if segments_BT is not None:
-            inputs = self._apart(positions_in_segments(segments_BT), document_mask(segments_BT))
+            inputs = self._apart(positions_in_segments(segments_BT), document_mask(segments_BT, causal=False))
         return self.base(input_ids=tokens_BT, **inputs).last_hidden_state
 
     def _decode(self, tokens_BT: Tensor, state: PretrainedState | None, segments_BT: Tensor | None) -> Tensor:

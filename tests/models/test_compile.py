@@ -1,10 +1,12 @@
 """torch.compile, one variant of each option: tracing takes a second."""
 
 import pytest
+import torch
 from torch import Tensor
 
+from lmexp.models import documents
 from lmexp.models.state import LanguageModel
-from tests.models.setups import CONFIGS, OURS, assert_close, random_tokens, rough_model
+from tests.models.setups import CONFIGS, ENCODER_DECODERS, OURS, assert_close, random_tokens, rough_model
 
 RUN_AS_THEY_ARE = ("lstm", "lstm_attention")
 """torch.compile does not see into nn.LSTM."""
@@ -30,6 +32,24 @@ def test_the_compiled_loss_and_its_gradients_are_those_of_the_model_in_one_graph
     model.head.compile(backend="eager", fullgraph=True)
     for mine, theirs in zip(gradients(model, tokens), expected, strict=True):
         assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("name", sorted({*OURS} - {*RUN_AS_THEY_ARE} - {*ENCODER_DECODERS}))
+@pytest.mark.parametrize("by", ["blocks", "mask"])
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch, of itself
+def test_compiled_documents_are_kept_apart_in_one_graph(name: str, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward only: FlexAttention has no backward pass on a CPU."""
+    model, tokens = rough_model(CONFIGS[name]), random_tokens(2, 9)
+    segments = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2], [3, 4, 4, 4, 4, 4, 4, 4, 4]])
+    with torch.no_grad():
+        plain, _ = model(tokens, None, segments)
+        monkeypatch.setattr(documents, "APART_FROM", 1)
+        monkeypatch.setattr(documents, "IN_BLOCKS_ON", "cpu")
+        if by == "blocks":
+            monkeypatch.setattr(documents, "SMALLEST_HEAD", 1)
+            monkeypatch.setattr(documents, "document_mask", None)  # and so cannot be what is used
+        model.compile(backend="eager", fullgraph=True)
+        assert_close(model(tokens, None, segments)[0], plain)
 
 
 def gradients(model: LanguageModel, tokens: Tensor) -> list[Tensor]:

@@ -92,11 +92,9 @@ def test_the_gradient_of_a_hidden_state_reaches_earlier_tokens_only(config: Any)
 
 
 @EVERY_MODEL
-@pytest.mark.parametrize("one_by_one_from", [1, 256])
-def test_packed_documents_are_read_as_if_alone(
-    config: Any, one_by_one_from: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(documents, "ONE_BY_ONE_FROM", one_by_one_from)
+@pytest.mark.parametrize("apart_from", [1, 256])
+def test_packed_documents_are_read_as_if_alone(config: Any, apart_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "APART_FROM", apart_from)
     model, tokens = rough_model(config), random_tokens(3, 12)
     cuts = [5, 1, 11]  # a border of its own in each row, down to a document of one token
     segments = torch.stack([(torch.arange(12) >= cut) + row for row, cut in enumerate(cuts)])

@@ -46,16 +46,16 @@ def test_attention_within_documents_equals_its_formula(groups: int) -> None:
     segments = torch.tensor([[0, 0, 0, 1, 1, 2], [5, 5, 5, 5, 5, 5]])
     allowed = (segments[:, :, None] == segments[:, None, :]) & earlier(6)
     expected = attention_by_formula(q, k, v, allowed)
-    assert_close(attend(q, k, v, mask=allowed[:, None]), expected)
-    assert_close(attend(q, k, v, mask=OneByOne([3, 2, 1, 6])), expected)
+    assert_close(attend(q, k, v, mask=document_mask(segments, causal=True)), expected)
+    assert_close(attend(q, k, v, mask=OneByOne([3, 2, 1, 6], causal=True)), expected)
 
 
 def test_attention_both_ways_within_documents_equals_its_formula() -> None:
     q, k, v = random_qkv(4)
     segments = torch.tensor([[0, 0, 0, 1, 1, 2], [5, 5, 5, 5, 5, 5]])
     expected = attention_by_formula(q, k, v, segments[:, :, None] == segments[:, None, :])
-    assert_close(attend(q, k, v, mask=document_mask(segments)), expected)
-    assert_close(attend(q, k, v, mask=OneByOne([3, 2, 1, 6]), causal=False), expected)
+    assert_close(attend(q, k, v, mask=document_mask(segments, causal=False)), expected)
+    assert_close(attend(q, k, v, mask=OneByOne([3, 2, 1, 6], causal=False)), expected)
 
 
 @pytest.mark.parametrize("groups", [4, 2])
