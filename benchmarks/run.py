@@ -51,6 +51,11 @@ ENTRIES = {
         "benchmarks.shakespeare:at_equal_tokens",
         ("nanogpt", "shakespeare"),
     ),
+    "memory": Entry(
+        "the most memory of nanoGPT's model, at 0.8 and at 11 million parameters",
+        "benchmarks.shakespeare:in_memory",
+        ("nanogpt", "shakespeare"),
+    ),
     "trainer": Entry(
         "wall time to the loss of a GPT-2 of 4 x 128 by transformers' Trainer",
         "benchmarks.wikitext:beside_the_trainer",

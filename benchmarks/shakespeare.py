@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import nanogpt, ours
-from benchmarks.measure import AGAIN, OURS, Benchmark, Goal
+from benchmarks.measure import AGAIN, OURS, Benchmark, Goal, Quantities
 
 COUNTS = (
     "whole processes, the text tokenized before: imports, training, their own evaluations (nanoGPT's estimates every "
@@ -69,4 +69,37 @@ def at_equal_tokens(checkout: Path, text: Path, *, threads: int) -> Iterator[Ben
                 Goal(PEER, "test_loss_nats", 0.25),
                 Goal(PEER, "test_loss_nats", 0.15, ours=EXPORTABLE),
             ],
+        )
+
+
+@contextmanager
+def in_memory(checkout: Path, text: Path, *, threads: int) -> Iterator[Benchmark]:
+    """The most memory of a few steps of nanoGPT's model: small, where imports are most of it, and larger."""
+    few = ["experiment=nanogpt_shakespeare_char", f"data.path={text.resolve()}", "trainer.max_steps=5"]
+    their_few = {"max_iters": 5, "eval_interval": 5, "eval_iters": 1}
+    larger = ["model.num_layers=6", "model.num_heads=6", "model.hidden_size=384", "data.context_length=256"]
+    their_larger = {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256, "batch_size": 48}
+    sizes = {
+        "at_1_million_bytes": (["data.evaluation_batch_size=12"], {}),
+        "at_11_million_bytes": ([*larger, "data.batch_size=48", "data.evaluation_batch_size=48"], their_larger),
+    }
+
+    def ours_at_all(seed: int) -> Quantities:
+        found = {name: ours.train([*few, *size], seed=seed, threads=threads) for name, (size, _) in sizes.items()}
+        return {name: quantities["peak_bytes"] for name, quantities in found.items()}
+
+    with nanogpt.folder(checkout, text) as inside:
+
+        def theirs_at_all(seed: int) -> Quantities:
+            found = {
+                name: nanogpt.train(inside, {**their_few, **size}, seed=seed, threads=threads)
+                for name, (_, size) in sizes.items()
+            }
+            return {name: quantities["peak_bytes"] for name, quantities in found.items()}
+
+        yield Benchmark(
+            counts="whole processes: 5 steps of the same model on both sides, evaluation, a checkpoint",
+            sides={OURS: ours_at_all, PEER: theirs_at_all, AGAIN: ours_at_all},
+            rounds=1,
+            goals=[Goal(PEER, name, 1 / 1.2) for name in sizes],
         )

@@ -35,9 +35,8 @@ def test_the_compiled_loss_and_its_gradients_are_those_of_the_model_in_one_graph
 
 
 @pytest.mark.parametrize("name", sorted({*OURS} - {*RUN_AS_THEY_ARE} - {*ENCODER_DECODERS}))
-@pytest.mark.parametrize("by", ["blocks", "mask"])
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch, of itself
-def test_compiled_documents_are_kept_apart_in_one_graph(name: str, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_documents_are_kept_apart_in_one_graph(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward only: FlexAttention has no backward pass on a CPU."""
     model, tokens = rough_model(CONFIGS[name]), random_tokens(2, 9)
     segments = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2], [3, 4, 4, 4, 4, 4, 4, 4, 4]])
@@ -45,9 +44,8 @@ def test_compiled_documents_are_kept_apart_in_one_graph(name: str, by: str, monk
         plain, _ = model(tokens, None, segments)
         monkeypatch.setattr(documents, "APART_FROM", 1)
         monkeypatch.setattr(documents, "IN_BLOCKS_ON", "cpu")
-        if by == "blocks":
-            monkeypatch.setattr(documents, "SMALLEST_HEAD", 1)
-            monkeypatch.setattr(documents, "document_mask", None)  # and so cannot be what is used
+        monkeypatch.setattr(documents, "SMALLEST_HEAD", 1)
+        monkeypatch.setattr(documents, "document_mask", None)  # and so cannot be what is used
         model.compile(backend="eager", fullgraph=True)
         assert_close(model(tokens, None, segments)[0], plain)
 

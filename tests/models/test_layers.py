@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmexp.models.documents import OneByOne, document_mask, positions_in_segments
+from lmexp.models.documents import InBlocks, OneByOne, document_mask, positions_in_segments
 from lmexp.models.layers import Rotary, SwiGLU, attend, rotate
 from lmexp.models.state import KeyValueCache
 from tests.models.setups import assert_close
@@ -48,6 +48,7 @@ def test_attention_within_documents_equals_its_formula(groups: int) -> None:
     expected = attention_by_formula(q, k, v, allowed)
     assert_close(attend(q, k, v, mask=document_mask(segments, causal=True)), expected)
     assert_close(attend(q, k, v, mask=OneByOne([3, 2, 1, 6], causal=True)), expected)
+    assert_close(attend(q, k, v, mask=InBlocks(segments, causal=True)), expected)  # by a mask: these heads are small
 
 
 def test_attention_both_ways_within_documents_equals_its_formula() -> None:
