@@ -44,6 +44,7 @@ def beside_the_trainer(wikitext: Path, *, threads: int) -> Iterator[Benchmark]:
                 TRAINER: theirs,
                 AGAIN: lambda seed: ours.train(recipe, seed=seed, threads=threads),
             },
+            rounds=3,
             goals=[Goal(TRAINER, "wall_seconds", 3), Goal(TRAINER, "test_loss_nats", 0)],
         )
 
