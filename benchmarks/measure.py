@@ -132,7 +132,8 @@ def table(name: str, rows: list[Row]) -> list[str]:
             lines.append(f" {row.side} and {row.peer}")
         value, low, high = (_compared(row, number) for number in (row.value, row.low, row.high))
         ours, theirs = in_short(row.quantity, row.ours), in_short(row.quantity, row.theirs)
-        line = f"  {row.quantity:<28} {ours:>10} {theirs:>10}  {value:>8} [{low}, {high}]"
+        spread_of_rounds = "" if math.isnan(row.low) else f" [{low}, {high}]"
+        line = f"  {row.quantity:<28} {ours:>10} {theirs:>10}  {value:>8}{spread_of_rounds}"
         if row.goal is not None:
             is_own = row.goal.peer is None
             wanted = (
