@@ -12,12 +12,12 @@ from lmexp.models.layers import Mask, attend
 
 ROWS, HEADS, HEAD_SIZE, MEAN_LENGTH, CALLS = 4, 6, 64, 128, 5
 MASKED = "with a mask"
-LENGTHS = (256, 512, 1024)
+LENGTHS = (512, 1024)
 
 
 @contextmanager
 def of_packed_rows(*, threads: int) -> Iterator[Benchmark]:
-    """Documents of 128 tokens on average, in rows of three lengths."""
+    """Documents of 128 tokens on average, in rows of two lengths."""
     torch.set_num_threads(threads)
     yield Benchmark(
         counts=f"{CALLS} passes of one layer, {HEADS} heads of {HEAD_SIZE}; documents or mask made once in each",

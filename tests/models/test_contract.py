@@ -92,7 +92,7 @@ def test_the_gradient_of_a_hidden_state_reaches_earlier_tokens_only(config: Any)
 
 
 @EVERY_MODEL
-@pytest.mark.parametrize("apart_from", [1, 256])
+@pytest.mark.parametrize("apart_from", [1, 512])
 def test_packed_documents_are_read_as_if_alone(config: Any, apart_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "APART_FROM", apart_from)
     model, tokens = rough_model(config), random_tokens(3, 12)
