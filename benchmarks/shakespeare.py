@@ -75,7 +75,8 @@ def at_equal_tokens(checkout: Path, text: Path, *, threads: int) -> Iterator[Ben
 @contextmanager
 def in_memory(checkout: Path, text: Path, *, threads: int) -> Iterator[Benchmark]:
     """The most memory of a few steps of nanoGPT's model: small, where imports are most of it, and larger."""
-    few = ["experiment=nanogpt_shakespeare_char", f"data.path={text.resolve()}", "trainer.max_steps=5"]
+    halves = ["data.val_fraction=0.05", "data.test_fraction=0.05"]
+    few = ["experiment=nanogpt_shakespeare_char", f"data.path={text.resolve()}", "trainer.max_steps=5", *halves]
     their_few = {"max_iters": 5, "eval_interval": 5, "eval_iters": 1}
     larger = ["model.num_layers=6", "model.num_heads=6", "model.hidden_size=384", "data.context_length=256"]
     their_larger = {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256, "batch_size": 48}
