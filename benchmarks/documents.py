@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.measure import AGAIN, OURS, Benchmark, Goal
 from lmexp.models.documents import apart, document_mask
-from lmexp.models.layers import Mask, attend
+from lmexp.models.layers import attend
 
 ROWS, HEADS, HEAD_SIZE, MEAN_LENGTH, CALLS = 4, 6, 64, 128, 5
 MASKED = "with a mask"
@@ -20,7 +20,7 @@ def of_packed_rows(*, threads: int) -> Iterator[Benchmark]:
     """Documents of 128 tokens on average, in rows of two lengths."""
     torch.set_num_threads(threads)
     yield Benchmark(
-        counts=f"{CALLS} passes of one layer, {HEADS} heads of {HEAD_SIZE}; documents or mask made once in each",
+        counts=f"{CALLS} passes of one layer, {HEADS} heads of {HEAD_SIZE}; documents or mask made anew in each",
         sides={
             OURS: lambda number: {f"at_{n}_milliseconds": _milliseconds(n, is_masked=False) for n in LENGTHS},
             MASKED: lambda number: {f"at_{n}_milliseconds": _milliseconds(n, is_masked=True) for n in LENGTHS},
@@ -37,11 +37,8 @@ def _milliseconds(length: int, *, is_masked: bool) -> float:
     inputs = [torch.randn(ROWS, length, HEADS, HEAD_SIZE, generator=draw, requires_grad=True) for _ in range(3)]
     start = time.perf_counter()
     for _ in range(CALLS):
-        documents = apart(segments_BT, causal=True)
-        assert documents is not None
-        mask: Mask = documents
-        if is_masked:
-            mask = document_mask(segments_BT, causal=True)
+        mask = document_mask(segments_BT, causal=True) if is_masked else apart(segments_BT, causal=True)
+        assert mask is not None
         q, k, v = (x.transpose(1, 2) for x in inputs)
         attend(q, k, v, mask=mask).sum().backward()
     return (time.perf_counter() - start) / CALLS * 1e3

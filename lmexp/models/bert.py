@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmexp.config.model import GELU, BERTConfig, Loss
-from lmexp.models.documents import apart, document_mask, positions_in_segments
+from lmexp.models.documents import Mask, both_ways, positions_in_segments
 from lmexp.models.heads import Head
-from lmexp.models.layers import Mask, ResidualBlock, attend, through
+from lmexp.models.layers import ResidualBlock, attend, through
 from lmexp.models.state import LanguageModel, matrix_flops
 
 
@@ -35,10 +35,10 @@ class BERT(LanguageModel):
 
     def forward(self, tokens_BT: Tensor, state: None = None, segments_BT: Tensor | None = None) -> tuple[Tensor, None]:
         if segments_BT is None:
-            positions, mask = torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None
+            positions = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
         else:
             positions = positions_in_segments(segments_BT)
-            mask = apart(segments_BT, causal=False) or document_mask(segments_BT, causal=False)
+        mask = both_ways(segments_BT)
         x_BTC = self.embedding(tokens_BT) + self.position_embedding(positions) + self.type_embedding.weight[0]
         x_BTC = F.dropout(self.embedding_norm(x_BTC), self.config.dropout, self.training)
         for block in self.blocks:

@@ -108,6 +108,15 @@ class InBlocks:
 
 
 Apart = OneByOne | InBlocks
+Mask = Tensor | Apart
+"""Which tokens may be attended to: true where they may, or the documents that stay among themselves."""
+
+
+def both_ways(segments_BT: Tensor | None) -> Mask | None:
+    """Return what a token that reads both ways may attend to: its document; None where each row is one document."""
+    if segments_BT is None:
+        return None
+    return apart(segments_BT, causal=False) or document_mask(segments_BT, causal=False)
 
 
 def apart(segments_BT: Tensor, *, causal: bool) -> Apart | None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmexp.models.documents import apart, document_mask
+from lmexp.models.documents import both_ways
 from lmexp.models.layers import through
 from lmexp.models.state import KeyValueCache
 from lmexp.models.transformer import Transformer
@@ -23,11 +23,7 @@ class Encoder(Transformer):
         self, tokens_BT: Tensor, state: KeyValueCache | None = None, segments_BT: Tensor | None = None
     ) -> tuple[Tensor, None]:
         cos, sin = self.rotary.tables(tokens_BT.shape[1], tokens_BT.device)
-        mask = (
-            None
-            if segments_BT is None
-            else apart(segments_BT, causal=False) or document_mask(segments_BT, causal=False)
-        )
+        mask = both_ways(segments_BT)
         x_BTC = F.dropout(self.embedding(tokens_BT), self.config.dropout, self.training)
         for block in self.blocks:
             x_BTC = through(block, x_BTC, cos, sin, None, mask)

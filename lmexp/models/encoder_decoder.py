@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmexp.config.model import EncoderDecoderConfig
+from lmexp.models.documents import Mask
 from lmexp.models.gpt2 import Block
 from lmexp.models.heads import Head
-from lmexp.models.layers import Mask, attend, place, real_tokens_first, through
+from lmexp.models.layers import attend, place, real_tokens_first, through
 from lmexp.models.state import NEEDS_SOURCE, KeyValueCache, SourceModel, matrix_flops
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmexp.config.model import GELU, GPT2Config
+from lmexp.models.documents import Mask
 from lmexp.models.heads import Head
-from lmexp.models.layers import Mask, ResidualBlock, attend, drop, place, through
+from lmexp.models.layers import ResidualBlock, attend, drop, place, through
 from lmexp.models.state import KeyValueCache, LanguageModel, Step, is_plain, matrix_flops, weights_of
 
 

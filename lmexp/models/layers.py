@@ -10,11 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from lmexp.models.documents import Apart, apart, document_begins
+from lmexp.models.documents import Apart, Mask, apart, document_begins
 from lmexp.models.state import KeyValueCache
-
-Mask = Tensor | Apart
-"""Which tokens may be attended to: true where they may, or the documents that stay among themselves."""
 
 
 def real_tokens_first(source_BS: Tensor, mask_BS: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,8 @@ class Pretrained(LanguageModel):
             raise ValueError("a classifier gives no hidden states; call classify")
         inputs = {} if state is None else {"past_key_values": state.cache}
         positions, mask = place(tokens_BT, state, segments_BT, as_tensor=True)
-        if isinstance(mask, Tensor):
+        if mask is not None:
+            assert isinstance(mask, Tensor)
             inputs |= self._apart(positions, mask)
         if state is not None:
             state.read(tokens_BT.shape[1])

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmexp.config.model import Kind, TransformerConfig
+from lmexp.models.documents import Mask
 from lmexp.models.heads import Head
-from lmexp.models.layers import Mask, ResidualBlock, Rotary, SwiGLU, attend, drop, place, rotate, through
+from lmexp.models.layers import ResidualBlock, Rotary, SwiGLU, attend, drop, place, rotate, through
 from lmexp.models.state import KeyValueCache, LanguageModel, Step, is_plain, matrix_flops, weights_of
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmexp.config.model import MLP, TransformerFastConfig
+from lmexp.models.documents import Mask
 from lmexp.models.heads import Head
 from lmexp.models.layers import (
-    Mask,
     ReLU2,
     ResidualBlock,
     Rotary,
