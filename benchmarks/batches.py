@@ -15,7 +15,7 @@ import torch
 from benchmarks.measure import AGAIN, OURS, Benchmark, Goal, Quantities
 from lmexp.config.data import TextConfig
 from lmexp.config.tokenizer import BytesConfig
-from lmexp.data.batches import training_batches
+from lmexp.data.order import training_batches
 from lmexp.tokenization import learn, token_files
 
 ROWS, CONTEXT, BATCHES = 12, 64, 2000

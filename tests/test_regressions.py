@@ -14,7 +14,7 @@ import pytest
 
 from lmexp import compose, train
 from lmexp.config.data import DataConfig, Order
-from lmexp.data.batches import training_batches
+from lmexp.data.order import training_batches
 from lmexp.tasks.base import Task
 from lmexp.tokenization import TokenFile
 from lmexp.tokenization.token_files import SplitCounts

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from glob import iglob
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lmexp.config.schema import Option, setting
 
@@ -28,6 +28,13 @@ class Documents(Enum):
     blank_line = "blank_line"
 
 
+class Content(Enum):
+    """What the examples of a data option are, and what a task reads."""
+
+    text = "text"
+    answers = "answers"
+
+
 class DecodingErrors(Enum):
     """What to do with bytes that are not text in the given encoding."""
 
@@ -41,6 +48,7 @@ class DataConfig(Option):
     """What every data option has: the shape and the order of the batches."""
 
     group = "data"
+    content: ClassVar[Content] = Content.text
 
     batch_size: Any = setting(16, at_least=1)  # OmegaConf cannot merge unions (2.3)
     """Rows in one micro-step, over all ranks together; one rank of W computes the W-th part. auto: as many as fit in
@@ -93,30 +101,23 @@ class PythonDocsConfig(DataConfig):
 
 
 @dataclass(kw_only=True)
-class TextConfig(DataConfig):
-    """Text files of your own: .txt, .md or .jsonl, each also as .gz."""
-
-    name = "text"
-    builds = "lmexp.data.text:TextFiles"
+class FilesConfig(DataConfig):
+    """What every option for files of your own has: where they are, how they are read and what is held out."""
 
     path: str | None = setting(None, identity=False)
-    """A file, a folder or a glob such as 'books/*.txt'; must be given. Of a folder all .txt, .md and .jsonl files are
+    """A file, a folder or a glob such as 'books/*.txt'; must be given. Of a folder all files of the formats above are
     taken, hidden ones left out; files or folders in it called train, val (or valid, validation, dev) and test are those
     splits, and then nothing else may lie beside them."""
     val_path: str | None = setting(None, identity=False)
-    """Validation text; null takes it from `path`: its own val file, or a share of the text."""
+    """What is validated on; null takes it from `path`: its own val file, or a share."""
     test_path: str | None = setting(None, identity=False)
-    """Test text; null takes it from `path`: its own test file, or a share of the text."""
+    """What is tested on; null takes it from `path`: its own test file, or a share."""
     val_fraction: float = setting(0.05, above=0, below=1)
-    """Share of the text for validation when there is no val_path. Fewer than 100 documents: the last part of the text.
-    More: whole documents, chosen by their content, so that equal documents never stand on both sides; a document larger
-    than the share stays in train."""
+    """Share for validation when there is no val_path: whole documents, chosen by their content, so that equal documents
+    never stand on both sides. Of a text of fewer than 100 documents its last part; of more, a document larger than the
+    share stays in train."""
     test_fraction: float = setting(0.05, at_least=0, below=1)
-    """Share of the text for the test split when there is no test_path; 0 for none."""
-    documents: Documents = setting(Documents.file)
-    """What one document is in .txt and .md files: a file, a line, or a block between blank lines."""
-    text_key: str = setting("text")
-    """The key of the text in .jsonl files."""
+    """Share for the test split when there is no test_path; 0 for none."""
     encoding: str = setting("utf-8")
     """Encoding of the files, such as utf-8, latin-1 or cp1252."""
     errors: DecodingErrors = setting(DecodingErrors.strict)
@@ -136,6 +137,19 @@ class TextConfig(DataConfig):
             "".encode(self.encoding)
         except LookupError:
             yield "encoding", f"Python knows no encoding '{self.encoding}'; try utf-8, latin-1 or cp1252"
+
+
+@dataclass(kw_only=True)
+class TextConfig(FilesConfig):
+    """Text files of your own: .txt, .md or .jsonl, each also as .gz."""
+
+    name = "text"
+    builds = "lmexp.data.text:TextFiles"
+
+    documents: Documents = setting(Documents.file)
+    """What one document is in .txt and .md files: a file, a line, or a block between blank lines."""
+    text_key: str = setting("text")
+    """The key of the text in .jsonl files."""
 
 
 def _exists(pattern: str) -> bool:

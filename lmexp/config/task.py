@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lmexp.config.data import Content
 from lmexp.config.model import Kind
 from lmexp.config.schema import Option, setting
 
@@ -14,6 +15,7 @@ class TaskConfig(Option):
     group = "task"
     fits: ClassVar[tuple[Kind, ...]] = (Kind.decoder,)
     """The kinds of models that can learn it."""
+    reads: ClassVar[Content] = Content.text
 
 
 @dataclass(kw_only=True)
@@ -37,3 +39,12 @@ class MaskedConfig(TaskConfig):
     stay as they are."""
     whole_words: bool = setting(False)
     """Mask all tokens of a word or none."""
+
+
+@dataclass(kw_only=True)
+class SFTConfig(TaskConfig):
+    """Learn the answers in conversations (supervised fine-tuning)."""
+
+    name = "sft"
+    builds = "lmexp.tasks.sft:SFT"
+    reads = Content.answers

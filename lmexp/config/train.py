@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lmexp.config.callbacks import CallbacksConfig
+from lmexp.config.chat import ChatConfig as ChatConfig
 from lmexp.config.data import AUTO, DataConfig, Order, PythonDocsConfig
 from lmexp.config.logger import LoggerConfig, WandbConfig
 from lmexp.config.model import ModelConfig, TransformerConfig
 from lmexp.config.optimizer import MuonConfig, OptimizerConfig
 from lmexp.config.pretrained import HFConfig as HFConfig
 from lmexp.config.schedule import LinearConfig, ScheduleConfig
-from lmexp.config.schema import Settings, setting
+from lmexp.config.schema import OPTIONS, Settings, setting
 from lmexp.config.task import PretrainConfig, TaskConfig
 from lmexp.config.tokenizer import BPEConfig, HFTokenizerConfig, TokenizerConfig
 from lmexp.config.trainer import Strategy, TrainerConfig
@@ -79,6 +80,8 @@ class TrainConfig(Settings):
         if self.model.kind not in self.task.fits:
             fitting, kind = ", ".join(kind.name for kind in self.task.fits), self.model.kind.name
             yield "task", f"{self.task.name} is for models of kind {fitting}; {self.model.name} is of kind {kind}"
+        if self.task.reads is not self.data.content:
+            yield "task", self._problem_of_content()
         if getattr(self.model, "adaptive_cutoffs", None) and self.tokenizer.name not in ("words", "file"):
             yield "model.adaptive_cutoffs", "needs tokens in the order of their frequency: tokenizer=words"
         if self.data.end_of_document and not getattr(self.tokenizer, "end_of_document", True):
@@ -104,6 +107,11 @@ class TrainConfig(Settings):
             sizes["evaluation_batch_size"] = self.data.evaluation_rows
         trainer = replace(self.trainer, accumulate=self.data.global_batch_size // rows)
         return replace(self, data=replace(self.data, **sizes), trainer=trainer)
+
+    def _problem_of_content(self) -> str:
+        fitting = [name for name, task in OPTIONS["task"].items() if task.reads is self.data.content]  # type: ignore[attr-defined]
+        named = " or ".join(f"task={name}" for name in fitting)
+        return f"data={self.data.name} holds {self.data.content.name}, which {self.task.name} does not learn: {named}"
 
     def _problems_of_batch_sizes(self) -> Iterator[tuple[str, str]]:
         rows, whole, devices = self.data.batch_size, self.data.global_batch_size, self.trainer.devices or 1

@@ -32,15 +32,6 @@ class Batches(Protocol):
     def __getitem__(self, micro_step: int) -> Batch: ...
 
 
-def training_batches(
-    file: TokenFile, config: DataConfig, *, seed: int, accumulate: int, rank: int = 0, world_size: int = 1
-) -> Batches:
-    """Return the training batches of a config for one rank."""
-    if config.order is Order.contiguous:
-        return ContiguousBatches(file, config, accumulate=accumulate, rank=rank, world_size=world_size)
-    return ShuffledBatches(file, config, seed=seed, rank=rank, world_size=world_size)
-
-
 class ShuffledBatches:
     """Windows of the text in an order that is drawn anew for each epoch, cut at another offset each time."""
 

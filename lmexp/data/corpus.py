@@ -17,6 +17,7 @@ from lmexp.config.store import to_dict
 from lmexp.config.tokenizer import TokenizerConfig
 from lmexp.data.cache import cache_folder, part_of
 from lmexp.data.length import require_context
+from lmexp.data.packing import require_learnable
 from lmexp.data.source import SPLITS, Source
 from lmexp.errors import DataError, LmexpError, StorageError
 from lmexp.tokenization import TokenFile, Tokenizer, learn, load, token_files
@@ -54,7 +55,7 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig) -> Corpus:
         try:
             return _read(folder)
         except StorageError:  # not there yet, or damaged
-            _write(folder, source, data, to_use)
+            _write(folder, source, to_use)
     except OSError as error:
         problem = f"{cache_folder(data)}: {error.strerror or error}"
         raise StorageError(f"{problem}; free some space or set data.cache_dir to another disk") from None
@@ -68,7 +69,10 @@ def check_length(corpus: Corpus, data: DataConfig, *, accumulate: int = 1) -> No
         DataError: saying the longest context that works.
     """
     for split, counts in corpus.splits.items():
-        if split == "train":
+        if counts.learned is not None:
+            if counts.documents or split != "test":
+                require_learnable(corpus.open(split), data, split)
+        elif split == "train":
             require_context(counts.tokens, data, accumulate=accumulate)
         elif counts.tokens < 2 and (split, counts.tokens) != ("test", 0):
             raise DataError(f"the {split} split has {counts.tokens} tokens and needs 2 or more; give it more text")
@@ -87,24 +91,15 @@ def _key(source: Source, data: DataConfig, tokenizer: TokenizerConfig | Tokenize
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
-def _write(folder: Path, source: Source, data: DataConfig, tokenizer: TokenizerConfig | Tokenizer) -> None:
+def _write(folder: Path, source: Source, tokenizer: TokenizerConfig | Tokenizer) -> None:
     part = part_of(folder)
     part.mkdir(parents=True)
     try:
         if isinstance(tokenizer, TokenizerConfig):
             tokenizer = learn(tokenizer, source.documents("train"))
+        tokenizer = source.fitting(tokenizer)
         tokenizer.save(part / "tokenizer.json")
-        splits = {
-            split: token_files.write(
-                part,
-                split,
-                source.documents(split),
-                tokenizer,
-                end_of_document=data.end_of_document,
-                separator=source.separator,
-            )
-            for split in SPLITS
-        }
+        splits = {split: source.write(part, split, tokenizer) for split in SPLITS}
         if not splits["train"].tokens:
             raise DataError("there is no text to train on")
         manifest = {

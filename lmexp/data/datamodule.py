@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lmexp.config.data import DataConfig
-from lmexp.data.batches import Batch, Batches, EvaluationBatches, training_batches
+from lmexp.data.batches import Batch, Batches
 from lmexp.data.corpus import Corpus
+from lmexp.data.order import evaluation_batches, training_batches
 
 
 class TextDataModule(LightningDataModule):
@@ -52,7 +53,7 @@ class TextDataModule(LightningDataModule):
         return {key: _moved(value, device) if hasattr(value, "to") else value for key, value in batch.items()}
 
     def _evaluation_loader(self, split: str) -> Any:
-        batches = EvaluationBatches(self.corpus.open(split), self.config, **self._place())
+        batches = evaluation_batches(self.corpus.open(split), self.config, **self._place())
         return DataLoader(_Items(batches), batch_size=None, sampler=From(0, len(batches)), collate_fn=_as_is)
 
     def _place(self) -> dict[str, int]:

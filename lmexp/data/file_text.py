@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmexp.config.data import DecodingErrors, TextConfig
+from lmexp.config.data import DecodingErrors, FilesConfig
 from lmexp.errors import DataError
 
 PIECE_BYTES = 2**20
@@ -47,7 +47,7 @@ class FileText:
     """The text of a file in pieces; it is read each time they are gone through."""
 
     path: Path
-    config: TextConfig
+    config: FilesConfig
 
     def __iter__(self) -> Iterator[str]:
         decoder, is_first = _Decoder(self.path, self.config), True
@@ -63,7 +63,7 @@ class FileText:
 class _Decoder:
     """Bytes of a file to text, piece by piece."""
 
-    def __init__(self, path: Path, config: TextConfig) -> None:
+    def __init__(self, path: Path, config: FilesConfig) -> None:
         self.path, self.config = path, config
         codec = codecs.lookup(config.encoding)
         self.codec_name = codec.name
@@ -93,7 +93,10 @@ class _Decoder:
         self._lines_before += data_of_both.count(b"\n", 0, done)
         first_line = self._text_lines_before + 1
         self._text_lines_before += text.count("\n")
-        return without_half_surrogates(self.path, text, self.config, line=first_line, spans_lines=True)
+        if (half := HALF_SURROGATES.search(text)) is None:
+            return text
+        line = first_line + text.count("\n", 0, half.start())
+        return without_half_surrogates(text, self.config, f"{self.path}: line {line}")
 
     @property
     def _pending(self) -> bytes:
@@ -105,11 +108,10 @@ class _Decoder:
             raise DataError(f"{self.path}: a binary file, not text (it holds zero bytes); {hint}")
 
 
-def without_half_surrogates(path: Path, text: str, config: TextConfig, *, line: int, spans_lines: bool) -> str:
+def without_half_surrogates(text: str, config: FilesConfig, place: str) -> str:
     """Return Unicode text: JSON escapes and some encodings can write half a surrogate pair, which nothing can store."""
     half = HALF_SURROGATES.search(text)
     if half and config.errors is DecodingErrors.strict:
-        line += text.count("\n", 0, half.start()) if spans_lines else 0
-        found = f"half of a surrogate pair ({half[0]!r})"
-        raise DataError(f"{path}: line {line}: the text holds {found}; set data.errors=replace or data.errors=ignore")
+        found = f"half of a surrogate pair ({half[0]!r}); set data.errors=replace or data.errors=ignore"
+        raise DataError(f"{place}: the text holds {found}")
     return HALF_SURROGATES.sub(REPLACEMENTS[config.errors], text) if half else text

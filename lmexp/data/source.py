@@ -1,11 +1,13 @@
-"""What a source of text must offer."""
+"""What a source of examples must offer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from lmexp.config.data import DataConfig
-from lmexp.tokenization import Document
+from lmexp.tokenization import Document, Tokenizer, token_files
+from lmexp.tokenization.token_files import SplitCounts
 
 SPLITS = ("train", "val", "test")
 
@@ -31,3 +33,22 @@ class Source(ABC):
         Raises:
             DataError: a file cannot be read as text.
         """
+
+    def fitting(self, tokenizer: Tokenizer) -> Tokenizer:
+        """Return the tokenizer with the special tokens that these documents need."""
+        return tokenizer
+
+    def write(self, folder: Path, split: str, tokenizer: Tokenizer) -> SplitCounts:
+        """Tokenize a split into files in a folder and return its counts.
+
+        Raises:
+            DataError: a document cannot be read, or the tokenizer cannot encode it.
+        """
+        return token_files.write(
+            folder,
+            split,
+            self.documents(split),
+            tokenizer,
+            end_of_document=self.config.end_of_document,
+            separator=self.separator,
+        )

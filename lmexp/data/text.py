@@ -4,7 +4,6 @@ Which text is held out does not depend on the seed of a run, so runs with differ
 """
 
 import hashlib
-import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,53 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmexp.config.data import Documents, TextConfig
-from lmexp.data.file_text import digest
-from lmexp.data.readers import find_files, kind, read_documents
-from lmexp.data.source import SPLITS, Source
+from lmexp.data.files import Files, kind
+from lmexp.data.readers import SUFFIXES, read_documents
+from lmexp.data.source import SPLITS
 from lmexp.errors import DataError
 from lmexp.tokenization import Document, pieces
 
 FEW_DOCUMENTS = 100
-NAMES_OF_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
-SHARD = re.compile(r"[-_]\d+(-of-\d+)?$")
-ABOUT_THE_TEXT = {"readme", "license"}
 SEPARATORS = {Documents.file: "", Documents.line: "\n", Documents.blank_line: "\n\n"}
 
 
-class TextFiles(Source):
+class TextFiles(Files):
     """Documents from files."""
 
     config: TextConfig
+    suffixes = SUFFIXES
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__(config)
         self.separator = SEPARATORS[config.documents]
 
-    @cached_property
-    def files(self) -> dict[str, list[Path]]:
-        """The files of each split; a split without files of its own is taken from those of train."""
-        assert self.config.path is not None
-        files = _by_name(self.config.path, find_files(self.config.path))
-        for split in ("val", "test"):
-            own = getattr(self.config, f"{split}_path")
-            if own is not None:
-                files[split] = find_files(own)
-                held_out = {path.resolve() for path in files[split]}
-                files["train"] = [path for path in files["train"] if path.resolve() not in held_out]
-        if not files["train"]:
-            raise DataError(
-                f"{self.config.path}: nothing is left to train on; data.val_path or data.test_path take all"
-            )
-        return files
-
-    @cached_property
-    def fingerprint(self) -> str:
-        whole = hashlib.blake2b(digest_size=8)
-        for split, paths in self.files.items():
-            for path in paths:
-                reader = ".jsonl" if kind(path) == ".jsonl" else ".txt"
-                whole.update(f"{split} {reader} {digest(path)}\n".encode())
-        return whole.hexdigest()
+    def reader_of(self, path: Path) -> str:
+        return ".jsonl" if kind(path) == ".jsonl" else ".txt"
 
     def documents(self, split: str) -> Iterator[Document]:
         if self.files[split] and split != "train":
@@ -159,33 +133,3 @@ def _hold_out(shares: NDArray[np.float64], fractions: dict[str, float]) -> NDArr
             )
         splits[short[: np.searchsorted(np.cumsum(shares[short]), wanted) + 1]] = SPLITS.index(split)
     return splits
-
-
-def _by_name(pattern: str, found: list[Path]) -> dict[str, list[Path]]:
-    """Return the files of each split by the names of files and folders: train.txt, ptb.valid.txt, test/1.txt."""
-    root = Path(pattern).expanduser()
-    files: dict[str, list[Path]] = {split: [] for split in SPLITS}
-    others = []
-    for path in found:
-        split = _split_of(path.relative_to(root) if root.is_dir() else Path(path.name))
-        if split:
-            files[split].append(path)
-        elif path.name.split(".")[0].lower() not in ABOUT_THE_TEXT:
-            others.append(path)
-    if not files["val"] and not (files["train"] and files["test"]):
-        return {"train": found, "val": [], "test": []}
-    if files["train"] and not others:
-        return files
-    if not root.is_dir():
-        return {"train": found, "val": [], "test": []}
-    named = [*files["val"], *files["test"], *files["train"]][0].relative_to(root)
-    problem = f"but {others[0].relative_to(root)} is not" if others else "but none for train"
-    raise DataError(
-        f"{root}: {named} is named for a split, {problem}; name the files of each split with data.path, data.val_path "
-        f"and data.test_path, or take all as one text with data.path='{root}/**/*{found[0].suffix}'"
-    )
-
-
-def _split_of(path: Path) -> str | None:
-    words = [SHARD.sub("", word) for part in path.parts for word in part.lower().split(".")]
-    return next((NAMES_OF_SPLITS[word] for word in words if word in NAMES_OF_SPLITS), None)

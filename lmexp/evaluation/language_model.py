@@ -17,8 +17,8 @@ from lmexp.config.evaluate import compose_evaluation
 from lmexp.config.schema import build
 from lmexp.config.tokenizer import FileTokenizerConfig
 from lmexp.config.train import TrainConfig
-from lmexp.data.batches import EvaluationBatches
 from lmexp.data.corpus import Corpus, prepare
+from lmexp.data.order import evaluation_batches
 from lmexp.errors import DataError
 from lmexp.runs import find_run
 from lmexp.tasks.base import Task
@@ -79,7 +79,7 @@ def as_table(result: dict[str, Any]) -> str:
 
 @torch.no_grad()
 def _run(task: Task, corpus: Corpus, data: DataConfig, split: str) -> Evaluation:
-    batches, sums = EvaluationBatches(corpus.open(split), data), Evaluation()
+    batches, sums = evaluation_batches(corpus.open(split), data), Evaluation()
     device = next(task.model.parameters()).device
     for number in range(len(batches)):
         batch = {key: value.to(device) for key, value in batches[number].items()}

@@ -9,4 +9,5 @@ from lmexp.tokenization.base import Tokenizer as Tokenizer
 from lmexp.tokenization.base import learn as learn
 from lmexp.tokenization.base import load as load
 from lmexp.tokenization.base import pieces as pieces
+from lmexp.tokenization.base import with_special_tokens as with_special_tokens
 from lmexp.tokenization.token_files import TokenFile as TokenFile

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,12 @@ class Tokenizer(ABC):
     """The token that a pretrained model expects at the start of a text, where it has one."""
     mask_id: int | None = None
     """The token that stands for a masked one; None where the vocabulary has none."""
+    special_ids: Mapping[str, int] = {}
+    """The special tokens that have a name, such as those around the turns of a conversation."""
+    special_names: Mapping[str, str] = {}
+    """What Hugging Face calls some of them: {"bos_token": "<s>"}."""
+    chat_template: str | None = None
+    """Jinja that writes conversations for the model that the tokenizer belongs to, where it has one."""
 
     def __init__(self, config: TokenizerConfig, *, learned: Any) -> None:
         self.config = config
@@ -60,6 +66,10 @@ class Tokenizer(ABC):
     def encode_all(self, texts: Sequence[str]) -> Iterable[NDArray[np.int64]]:
         """Return the ids of each text; a tokenizer that has threads uses them here."""
         return map(self.encode, texts)
+
+    def encode_literally(self, texts: Sequence[str]) -> Iterable[NDArray[np.int64]]:
+        """Return the ids of each text, in which the name of a special token is text like any other."""
+        return self.encode_all(texts)
 
     def stretches(self, pieces: Iterable[str], characters: int = STRETCH_CHARACTERS) -> Iterator[str]:
         """Yield a text that comes in pieces in stretches of about so many characters whose ids, one after the other,
@@ -97,17 +107,65 @@ class Tokenizer(ABC):
         """The first token that is all letters."""
         return next((i for i in range(self.vocab_size) if self.decode([i]).strip().isalpha()), 0)
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """All that makes the tokenizer, as JSON can hold it."""
+        return {"config": to_dict(self.config), "learned": self.learned}
+
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits of what the tokenizer is; equal tokenizers have equal ids for every text."""
         config = to_dict(self.config, identity_only=True)
-        text = json.dumps({"config": config, "learned": self.learned}, sort_keys=True)
+        text = json.dumps(self.content | {"config": config}, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def save(self, path: Path) -> None:
         """Write the tokenizer as one JSON file."""
-        content = {"format": 1, "hash": self.hash, "config": to_dict(self.config), "learned": self.learned}
+        content = {"format": 1, "hash": self.hash, **self.content}
         path.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+class WithSpecialTokens(Tokenizer):
+    """A tokenizer with special tokens after its vocabulary, which no text ever becomes."""
+
+    def __init__(self, base: Tokenizer, names: Sequence[str]) -> None:
+        super().__init__(base.config, learned=base.learned)
+        self.base, self.names = base, list(names)
+        self.vocab_size = base.vocab_size + len(names)
+        self.end_of_document_id, self.begin_of_text_id = base.end_of_document_id, base.begin_of_text_id
+        self.mask_id, self.chat_template, self.special_names = base.mask_id, base.chat_template, base.special_names
+        self.special_ids = {**base.special_ids, **{name: base.vocab_size + n for n, name in enumerate(names)}}
+
+    @staticmethod
+    def learn(config: Any, documents: Iterable[Iterable[str]]) -> Any:
+        raise NotImplementedError("the tokenizer inside is learned, not this one")
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        return self.base.encode(text)
+
+    def encode_all(self, texts: Sequence[str]) -> Iterable[NDArray[np.int64]]:
+        return self.base.encode_all(texts)
+
+    def encode_literally(self, texts: Sequence[str]) -> Iterable[NDArray[np.int64]]:
+        return self.base.encode_literally(texts)
+
+    def cut(self, text: str, first: int) -> int | None:
+        return self.base.cut(text, first)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.base.decode([i for i in ids if i < self.base.vocab_size])
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return self.base.content | {"special_tokens": self.names}
+
+
+def with_special_tokens(tokenizer: Tokenizer, names: Sequence[str]) -> Tokenizer:
+    """Return the tokenizer with special tokens of these names; those that it has already stay what they are."""
+    new = [name for name in names if name not in tokenizer.special_ids]
+    if isinstance(tokenizer, WithSpecialTokens):
+        return WithSpecialTokens(tokenizer.base, [*tokenizer.names, *new])
+    return WithSpecialTokens(tokenizer, new) if new else tokenizer
 
 
 def learn(config: TokenizerConfig, documents: Iterable[Document]) -> Tokenizer:
@@ -140,6 +198,8 @@ def load(path: Path) -> Tokenizer:
             raise DataError("it is one of Hugging Face: take it with tokenizer=hf tokenizer.name_or_path=...")
         config = option_from_dict(OPTIONS["tokenizer"], content["config"], str(path))
         tokenizer: Tokenizer = build(config, learned=content["learned"])
+        if "special_tokens" in content:
+            tokenizer = WithSpecialTokens(tokenizer, content["special_tokens"])
         stored = content["hash"]
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
         raise RunError(f"{path}: the tokenizer cannot be read ({error}); copy it from an intact run folder") from None

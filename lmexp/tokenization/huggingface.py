@@ -41,6 +41,10 @@ class HuggingFace(Tokenizer):
         self.begin_of_text_id = self._id("bos_token")
         self.end_of_document_id = self._id("eos_token") if "eos_token" in settings else self._id("sep_token")
         self.mask_id = self._id("mask_token")
+        added = tokenizer.get_added_tokens_decoder().items()
+        self.special_ids = {token.content: i for i, token in added if token.special}
+        self.special_names = {key: settings[key] for key in SPECIAL if key in settings}
+        self.chat_template = _default_template(settings.get("chat_template"))
 
     @staticmethod
     def learn(config: HFTokenizerConfig, documents: Iterable[Iterable[str]]) -> dict[str, dict[str, Any]]:
@@ -59,12 +63,27 @@ class HuggingFace(Tokenizer):
         encoded = self._tokenizer.encode_batch([require_unicode(text) for text in texts], add_special_tokens=False)
         return [np.array(one.ids, dtype=np.int64) for one in encoded]
 
+    def encode_literally(self, texts: Sequence[str]) -> Iterable[NDArray[np.int64]]:
+        splits = self._tokenizer.encode_special_tokens
+        self._tokenizer.encode_special_tokens = True
+        try:
+            return self.encode_all(texts)
+        finally:
+            self._tokenizer.encode_special_tokens = splits
+
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
 
     def _id(self, key: str) -> int | None:
         token = self.learned["settings"].get(key)
         return None if token is None else self._tokenizer.token_to_id(token)
+
+
+def _default_template(templates: Any) -> str | None:
+    """Return the chat template; of several with names the one called default."""
+    if isinstance(templates, list):
+        templates = {template.get("name"): template.get("template") for template in templates}.get("default")
+    return templates if isinstance(templates, str) else None
 
 
 def _from_json(content: dict[str, Any]) -> Any:

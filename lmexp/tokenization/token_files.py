@@ -1,7 +1,8 @@
 """A split of a corpus as one file of ids, with the start of every document beside it.
 
 `train.bin` holds the ids as uint16, or uint32 for vocabularies above 65,536; `train.documents.npy` the positions at
-which documents begin. Both are memory-mapped, so a split may be larger than memory.
+which documents begin; of conversations `train.learned.bin` says of each id whether it is learned. All are
+memory-mapped, so a split may be larger than memory.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,10 @@ class SplitCounts:
     tokens: int
     documents: int
     bytes: int
-    """Bytes of the text as UTF-8, with the separators that end-of-document tokens stand for."""
+    """Bytes of the text as UTF-8, with the separators that end-of-document tokens stand for; of conversations those of
+    what is learned."""
+    learned: int | None = None
+    """Of conversations the tokens that are learned."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,19 @@ class TokenFile:
     ids: NDArray[np.unsignedinteger]
     document_starts: NDArray[np.int64]
     counts: SplitCounts
+    is_learned: NDArray[np.bool_] | None = None
+    """Of conversations, which ids are learned."""
+
+
+class Example(Protocol):
+    """A document of which only a part is learned."""
+
+    @property
+    def ids(self) -> NDArray[np.int64]: ...
+    @property
+    def is_learned(self) -> NDArray[np.bool_]: ...
+    @property
+    def learned_bytes(self) -> int: ...
 
 
 def write(
@@ -78,6 +96,22 @@ def write(
     return SplitCounts(tokens=num_tokens, documents=len(starts), bytes=num_bytes)
 
 
+def write_examples(folder: Path, split: str, examples: Iterable[Example], vocab_size: int) -> SplitCounts:
+    """Write examples into files in a folder and return their counts."""
+    dtype = _dtype(vocab_size)
+    starts, num_tokens, num_learned, num_bytes = array("q"), 0, 0, 0
+    with open(folder / f"{split}.bin", "wb") as ids, open(folder / f"{split}.learned.bin", "wb") as learned:
+        for example in examples:
+            starts.append(num_tokens)
+            ids.write(example.ids.astype(dtype).tobytes())
+            learned.write(example.is_learned.tobytes())
+            num_tokens += len(example.ids)
+            num_learned += int(example.is_learned.sum())
+            num_bytes += example.learned_bytes
+    np.save(folder / f"{split}.documents.npy", np.array(starts, dtype=np.int64))
+    return SplitCounts(tokens=num_tokens, documents=len(starts), bytes=num_bytes, learned=num_learned)
+
+
 def _batches(documents: Iterable[Document], tokenizer: Tokenizer, *, tail: str) -> Iterator[list[str | None]]:
     """Yield stretches, some megabytes at once, for a tokenizer to divide among its threads; None ends a document."""
     batch: list[str | None] = []
@@ -99,19 +133,27 @@ def read(folder: Path, split: str, counts: SplitCounts, vocab_size: int) -> Toke
     Raises:
         StorageError: a file is missing or is not as long as it was.
     """
-    path, dtype = folder / f"{split}.bin", np.dtype(_dtype(vocab_size))
+    dtype = np.dtype(_dtype(vocab_size))
     try:
-        size = path.stat().st_size
         starts = np.load(folder / f"{split}.documents.npy", mmap_mode="r", allow_pickle=False)
+        ids = _mapped(folder / f"{split}.bin", dtype, counts.tokens)
+        is_learned = None
+        if counts.learned is not None:
+            is_learned = _mapped(folder / f"{split}.learned.bin", np.dtype(np.bool_), counts.tokens)
     except (OSError, ValueError, EOFError) as error:
         raise StorageError(f"{folder}: the tokenized text is damaged ({error}); delete it to make it anew") from None
-    if size != counts.tokens * dtype.itemsize or len(starts) != counts.documents:
-        raise StorageError(f"{path} is not as long as it was written; delete the folder {folder} to make it anew")
-    ids = np.memmap(path, dtype=dtype, mode="r") if counts.tokens else np.empty(0, dtype)
-    return TokenFile(ids=ids, document_starts=starts, counts=counts)
+    if len(starts) != counts.documents:
+        raise StorageError(f"{folder}: the tokenized text is damaged (documents are missing); delete it to make it anew")
+    return TokenFile(ids=ids, document_starts=starts, counts=counts, is_learned=is_learned)
 
 
-def as_dict(counts: SplitCounts) -> dict[str, int]:
+def _mapped(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    if path.stat().st_size != count * dtype.itemsize:
+        raise StorageError(f"{path} is not as long as it was written; delete the folder {path.parent} to make it anew")
+    return np.memmap(path, dtype=dtype, mode="r") if count else np.empty(0, dtype)
+
+
+def as_dict(counts: SplitCounts) -> dict[str, int | None]:
     """Return the counts for a manifest."""
     return dataclasses.asdict(counts)
 

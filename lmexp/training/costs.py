@@ -19,7 +19,7 @@ from lmexp.config.schema import built_class
 from lmexp.config.tokenizer import BytesConfig, SentencePieceConfig, TokenizerConfig
 from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import Accelerator
-from lmexp.data.batches import training_batches
+from lmexp.data.order import training_batches
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.models.adapters import build_model, num_trainable
 from lmexp.models.state import LanguageModel

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from lmexp.config.data import TextConfig
-from lmexp.data.readers import find_files, read_documents
+from lmexp.data.files import find_files
+from lmexp.data.readers import SUFFIXES, read_documents
 from lmexp.errors import DataError
 
 
@@ -15,7 +16,7 @@ def write(path: Path) -> None:
 
 
 def names(pattern: str | Path) -> list[str]:
-    return [str(path) for path in find_files(str(pattern))]
+    return [str(path) for path in find_files(str(pattern), SUFFIXES)]
 
 
 def test_of_a_folder_all_text_files_are_found_by_name(folder: Path):
@@ -49,13 +50,13 @@ def test_links_are_followed(folder: Path):
     write(folder / "store/a")
     (folder / "texts").mkdir()
     (folder / "texts/a.txt").symlink_to("../store/a")
-    assert list(read_documents(find_files(str(folder / "texts"))[0], TextConfig())) == ["text"]
+    assert list(read_documents(find_files(str(folder / "texts"), SUFFIXES)[0], TextConfig())) == ["text"]
 
 
 def test_a_link_to_nothing_is_not_passed_over(folder: Path):
     write(folder / "texts/a.txt")
     (folder / "texts/b.txt").symlink_to("../store/b")
-    path = find_files(str(folder / "texts"))[1]
+    path = find_files(str(folder / "texts"), SUFFIXES)[1]
     with pytest.raises(DataError) as error:
         list(read_documents(path, TextConfig()))
     assert str(error.value) == f"{folder}/texts/b.txt: cannot be read: No such file or directory"
@@ -65,18 +66,18 @@ def test_a_link_to_nothing_is_not_passed_over(folder: Path):
 def test_where_nothing_is_the_path_is_named(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(folder))
     with pytest.raises(DataError) as error:
-        find_files(name)
+        find_files(name, SUFFIXES)
     assert str(error.value) == f"{name}: no file is there"
 
 
 def test_a_folder_without_text_files_says_what_it_could_hold(folder: Path):
     write(folder / "x.csv")
     with pytest.raises(DataError) as error:
-        find_files(str(folder))
+        find_files(str(folder), SUFFIXES)
     assert str(error.value) == f"{folder}: the folder holds no .txt, .md, .jsonl file (each also as .gz)"
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "**.txt"])
 def test_what_cannot_be_a_path_is_named(folder: Path, name: str):
     with pytest.raises(DataError, match=r": cannot be read: (File name too long|Invalid pattern: .*)$"):
-        find_files(name)
+        find_files(name, SUFFIXES)

@@ -11,7 +11,8 @@ from torch import Tensor
 from lmexp import compose
 from lmexp.config.task import MaskedConfig
 from lmexp.config.tokenizer import BytesConfig, CharactersConfig, HFTokenizerConfig, UnigramConfig, WordsConfig
-from lmexp.data.batches import EvaluationBatches, ShuffledBatches, training_batches
+from lmexp.data.batches import EvaluationBatches, ShuffledBatches
+from lmexp.data.order import training_batches
 from lmexp.models.adapters import build_model, mask_id
 from lmexp.tasks.masked import Masking, draw, draw_key
 from lmexp.tokenization import Tokenizer

@@ -1,0 +1,60 @@
+"""Conversations to learn answers from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from lmexp.config.data import Content, FilesConfig, Order
+from lmexp.config.schema import setting
+
+
+class Template(Enum):
+    """How a conversation is written as one text."""
+
+    auto = "auto"
+    chatml = "chatml"
+    llama = "llama"
+    alpaca = "alpaca"
+    plain = "plain"
+    tokenizer = "tokenizer"
+
+
+class TooLong(Enum):
+    """What becomes of a conversation that does not fit in a row."""
+
+    cut = "cut"
+    drop = "drop"
+
+
+@dataclass(kw_only=True)
+class ChatConfig(FilesConfig):
+    """Conversations of your own to learn the answers of: .json, .jsonl, .csv, .tsv (each also .gz) or .parquet."""
+
+    name = "chat"
+    builds = "lmexp.data.chat:Chat"
+    content = Content.answers
+
+    segments: bool = setting(True)
+    """Cut attention and LSTM state between conversations that share a row; always true."""
+    template: Template = setting(Template.auto)
+    """How a conversation is written as one text: chatml and llama (3) have special tokens around each turn, alpaca and
+    plain have headings and the tokenizer's end-of-document token after an answer, tokenizer is the model's own Jinja
+    template. auto: the tokenizer's own where it has one, else chatml."""
+    system: str | None = setting(None)
+    """What the system message says in conversations that have none; null for no system message."""
+    columns: dict[str, str] = setting(default_factory=dict)
+    """Names of your own for the usual keys: {prompt: question, completion: answer}."""
+    packing: bool = setting(True)
+    """Put several conversations into one row, which do not see each other; false gives each its own row."""
+    too_long: TooLong = setting(TooLong.cut)
+    """A conversation of more than context_length tokens: cut keeps its beginning, drop leaves it out; both are
+    counted."""
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        if self.order is not Order.shuffled:
+            yield "order", "conversations follow on nothing; leave it at shuffled"
+        if not self.segments:
+            yield "segments", "conversations in one row must not see each other; leave it at true"
+        if not self.end_of_document:
+            yield "end_of_document", "what stands after an answer is said by data.template; leave it at true"
