@@ -22,6 +22,7 @@ from benchmarks.nanogpt import model_module
 from lmexp.config import build
 from lmexp.config.model import GPT2Config, TransformerConfig
 from lmexp.config.tokenizer import CharactersConfig
+from lmexp.generation.forms import Continuation
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import complete
 from lmexp.tokenization import learn
@@ -45,7 +46,9 @@ def lmexp_side(config: GPT2Config | TransformerConfig) -> Side:
     def side(batch_size: int, tokens: int) -> float:
         sampling = Sampling(max_tokens=tokens, temperature=TEMPERATURE, top_k=TOP_K)
         start = time.perf_counter()
-        texts = list(complete(model, tokenizer, ["\n"], sampling, num_samples=batch_size, batch_size=batch_size))
+        texts = list(
+            complete(model, Continuation(tokenizer), ["\n"], sampling, num_samples=batch_size, batch_size=batch_size)
+        )
         seconds = time.perf_counter() - start
         assert [len(text.text) for text in texts] == [tokens] * batch_size
         return seconds

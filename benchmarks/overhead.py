@@ -18,9 +18,9 @@ from benchmarks.measure import AGAIN, OURS, Benchmark, Goal, Quantities
 from lmexp.checkpoints import FolderCheckpointIO
 from lmexp.config import TrainConfig, build
 from lmexp.config.compose import compose
-from lmexp.data.order import training_batches
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.data.datamodule import TextDataModule
+from lmexp.data.order import training_batches
 from lmexp.models.adapters import build_model
 from lmexp.models.state import LanguageModel
 from lmexp.runs import RunFolder

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from lmexp.config.train import TrainConfig
 from lmexp.errors import DataError, RunError, StorageError
-from lmexp.models.adapters import build_model, merge, under_adapters
+from lmexp.models.adapters import build_model, merge, require_trained_embedding, under_adapters
 from lmexp.models.state import LanguageModel
+from lmexp.models.weights import grown
 from lmexp.models.weights import load as load_weights
 from lmexp.runs import RunFolder, find_run
 from lmexp.tokenization import Tokenizer
@@ -75,8 +76,13 @@ def start_from(model: LanguageModel, run: Path, checkpoint: str, weights_sha256:
     source = load_run(run, checkpoint)
     if read_meta(source.run.checkpoints / checkpoint)["files"][WEIGHTS]["sha256"] != weights_sha256:
         raise RunError(f"init_from: {run} has other weights than when this run began; start it again: resume=never")
+    weights = under_adapters(model, merge(source.model))
+    rows = len(source.model.head.weight), len(model.head.weight)
+    if rows[0] < rows[1]:
+        require_trained_embedding(model)
+        weights = grown(weights, {name: tuple(t.shape) for name, t in model.state_dict().items()}, rows=rows)
     try:
-        load_weights(model, under_adapters(model, merge(source.model)))
+        load_weights(model, weights)
     except DataError as error:
         raise RunError(f"init_from: {run} is not a run of such a model: {error}") from None
 

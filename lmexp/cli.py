@@ -156,22 +156,50 @@ def generate(
         require_writer(find_run(run))  # what is wrong is said before torch is imported
         prompts = read_prompts(prompt or [], prompts_file)
         from lmexp.checkpoints import load_run
-        from lmexp.generation.text import complete, write
+        from lmexp.generation.forms import form_of
+        from lmexp.generation.text import complete, printable, write
 
         loaded = load_run(run, checkpoint)
+        form = form_of(loaded.config, loaded.tokenizer)
         if len(prompts) * num_samples * num_beams == 1 and not as_json:
-            for text in write(loaded.model, loaded.tokenizer, prompts[0], sampling):
+            for text in write(loaded.model, form, prompts[0], sampling):
                 print(text, end="", flush=True)
             print()
             return
-        completions = complete(
-            loaded.model, loaded.tokenizer, prompts, sampling, num_samples=num_samples, batch_size=batch_size
-        )
+        completions = complete(loaded.model, form, prompts, sampling, num_samples=num_samples, batch_size=batch_size)
         for number, completion in enumerate(completions):
             if as_json:
                 print(json.dumps(completion.as_dict()), flush=True)
             else:
-                print(("\n" if number else "") + completion.shown, flush=True)
+                shown = printable(form.shown(completion.prompt, completion.text))
+                print(("\n" if number else "") + shown, flush=True)
+
+
+@app.command()
+def chat(
+    run: Annotated[str, typer.Argument(help="A run: its folder, or a part of its name that no other has.")],
+    system: Annotated[str | None, typer.Option(help="What the assistant is; else as in training.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 500,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token; 1: as the model is.")] = 0.8,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Choose among the likeliest of this share.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another answer.")] = 0,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a name such as step-000250.")] = "last",
+) -> None:
+    """Talk to a run that has learned to answer."""
+    with _errors():
+        from lmexp.generation.prompts import require_writer
+        from lmexp.generation.sampling import Sampling
+        from lmexp.runs import find_run
+
+        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+        require_writer(find_run(run))  # what is wrong is said before torch is imported
+        from lmexp.checkpoints import load_run
+        from lmexp.serving.dialogue import Dialogue
+        from lmexp.serving.terminal import chat as chat_in_terminal
+
+        dialogue = Dialogue(load_run(run, checkpoint), sampling)
+        dialogue.reset(system)
+        chat_in_terminal(dialogue)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -454,15 +482,20 @@ def dashboard(
 def explain(
     key: Annotated[
         list[str] | None,
-        typer.Argument(help="A key such as model.hidden_size, a group, or group=option; with --cost what train takes."),
+        typer.Argument(
+            help="A key such as model.hidden_size, a group, or group=option; with --cost or --batch what train takes."
+        ),
     ] = None,
     cost: Annotated[
         bool, typer.Option("--cost", help="Parameters, memory and operations of a run, before it is trained.")
     ] = False,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="What the model reads first, and what it is trained on.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --cost: one JSON object.")] = False,
     plugin: Annotated[list[str] | None, typer.Option("--plugin", help="A .py file or module with own options.")] = None,
 ) -> None:
-    """Say what a key means, or what a run costs."""
+    """Say what a key means, what a run costs, or what it is trained on."""
     keys = key or []
     with _errors():
         from lmexp.config.plugins import load_plugins
@@ -471,6 +504,11 @@ def explain(
         unknown = [text for text in keys if text.startswith("-")]
         if unknown:
             raise ConfigError(f"unknown option {' '.join(unknown)}; see lmexp explain --help")
+        if batch:
+            from lmexp.training.first_batch import show
+
+            print(show(_compose(keys)))
+            return
         if not cost:
             if as_json or len(keys) > 1:
                 raise ConfigError("lmexp explain takes one key; lmexp explain --cost [--json] takes what train takes")

@@ -9,7 +9,7 @@ from lmexp.config.chat import ChatConfig
 from lmexp.data.examples import Example, encode
 from lmexp.data.files import Files
 from lmexp.data.formats import conversations_of, pair_of
-from lmexp.data.messages import Conversation
+from lmexp.data.messages import Conversation, Piece
 from lmexp.data.rows import SUFFIXES, read_rows
 from lmexp.data.source import SPLITS
 from lmexp.data.templates import Template, template_of
@@ -54,7 +54,8 @@ class Chat(Files):
         if not contents:
             raise DataError(f"{self.config.path}: there is no conversation in it")
         different = sorted(set(contents))
-        splits, first = {}, 0
+        splits: dict[str, str] = {}
+        first = 0
         for split in SPLITS[1:]:
             fraction = 0.0 if self.files[split] else getattr(self.config, f"{split}_fraction")
             last = first + (max(1, round(fraction * len(different))) if fraction else 0)
@@ -71,7 +72,7 @@ class Chat(Files):
                     yield place, conversation
 
 
-def _written(template: Template, place: str, conversation: Conversation) -> list:
+def _written(template: Template, place: str, conversation: Conversation) -> list[Piece]:
     try:
         return template.render(conversation.messages, conversation.tools)
     except DataError as error:

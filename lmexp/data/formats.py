@@ -5,7 +5,7 @@
 | messages | OpenAI's and Hugging Face's: role, content (a text, or parts with one), weight or loss_weight |
 | conversations | ShareGPT's: from, value; tools beside them |
 | prompt with replies | an OpenAssistant tree, of which the best-ranked path is taken |
-| instruction, output (input, history, system) | Alpaca's; with instances in the place of input and output Self-Instruct's |
+| instruction, output (input, history) | Alpaca's; with instances in the place of input and output Self-Instruct's |
 | prompt, completion | a pair of texts, or of lists of messages |
 """
 
@@ -148,7 +148,11 @@ def _role(name: Any, place: str) -> Role:
 
 def _text(value: Any, place: str) -> str:
     """Return a text; of a list of parts the texts, one after the other."""
-    if isinstance(value, list) and value and all(isinstance(part, dict) and part.get("type") == "text" for part in value):
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(part, dict) and part.get("type") == "text" for part in value)
+    ):
         return "".join(_text(part.get("text", part.get("value")), place) for part in value)
     if not isinstance(value, str):
         what = "is missing" if value is None else f"is no text, but {_as_json(value)[:40]}"

@@ -1,10 +1,10 @@
 """A model's own chat template: Jinja from a stranger, run in transformers' sandbox.
 
-A template that marks answers ({% generation %}) says itself what is learned. Of any other it is what an answer adds: the
-conversation is written up to the question, with the beginning of an answer after it, and once more with the answer; the
-second must begin with the first.
-Names of special tokens in what somebody says are text like any other; so that the template's own are not taken for them,
-they go through it with a character inside that no text has.
+A template that marks answers ({% generation %}) says itself what is learned. Of any other it is what an answer adds:
+the conversation is written up to the question, with the beginning of an answer after it, and once more with the answer;
+the second must begin with the first.
+Names of special tokens in what somebody says are text like any other; so that they are not taken for the template's
+own, they go through it with a character inside that no text has.
 """
 
 import json
@@ -83,19 +83,21 @@ class JinjaTemplate:
             raise MissingPackageError("transformers", "hf") from None
         rows = [{"role": message.role.name, "content": self._said(message.content)} for message in messages]
         try:
-            texts, spans = render_jinja_template(  # type: ignore[misc]
+            names: dict[str, Any] = dict(self.tokenizer.special_names)
+            written: Any = render_jinja_template(
                 [rows],
                 chat_template=self.source,
                 tools=None if tools is None else self._tools(tools),
                 return_assistant_tokens_mask=self._marks_answers,
                 add_generation_prompt=asks,
-                **self.tokenizer.special_names,
+                **names,
             )
         except TemplateError as error:
             raise DataError(f"the chat template refuses: {error}") from None
         except Exception as error:  # whatever a stranger's template leads to
             raise DataError(f"the chat template fails ({type(error).__name__}: {error})") from None
-        return texts[0], [tuple(span) for span in spans[0]] if self._marks_answers else []
+        texts, spans = written
+        return texts[0], [(start, end) for start, end in spans[0]] if self._marks_answers else []
 
     def _tools(self, tools: str) -> list[Any]:
         try:

@@ -25,8 +25,10 @@ none."""
 class Template(Protocol):
     """Writes conversations."""
 
-    special_tokens: tuple[str, ...]
-    """Those that the tokenizer must have."""
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Those that the tokenizer must have."""
+        ...
 
     def render(self, messages: Sequence[Message], tools: str | None = None, *, asks: bool = False) -> list[Piece]:
         """Return a conversation in pieces; with `asks` the beginning of an answer stands at the end.

@@ -8,10 +8,10 @@ from typing import Any
 
 from lmexp.errors import DataError
 from lmexp.generation.beams import search
+from lmexp.generation.forms import Form
 from lmexp.generation.rows import Rows, evaluating
 from lmexp.generation.sampling import Sampling, choose
 from lmexp.models.state import LanguageModel, State
-from lmexp.tokenization import Tokenizer
 
 NOT_SHOWN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tab and newline, and those that turn the direction of writing."""
@@ -38,11 +38,6 @@ class Completion:
         left_out = "seed" if self.seed is None else "score"
         return {key: value for key, value in asdict(self).items() if key != left_out}
 
-    @property
-    def shown(self) -> str:
-        """The prompt and the text, as a terminal may show them."""
-        return printable(self.prompt + self.text)
-
 
 class Text:
     """A text as it grows.
@@ -50,8 +45,8 @@ class Text:
     Tokens are decoded after those before them, for a tokenizer of words puts spaces between.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], sampling: Sampling, seed: int = 0) -> None:
-        self.tokenizer, self.sampling, self.seed = tokenizer, sampling, seed
+    def __init__(self, form: Form, prompt: Sequence[int], sampling: Sampling, seed: int = 0) -> None:
+        self.form, self.tokenizer, self.sampling, self.seed = form, form.tokenizer, sampling, seed
         self.prompt = prompt
         self.tokens: list[int] = []
         self.finish_reason: str | None = None
@@ -66,7 +61,7 @@ class Text:
     def add(self, *tokens: int) -> None:
         """Go on with tokens; one that ends the document comes last and is not kept."""
         for token in tokens:
-            if token == self.tokenizer.end_of_document_id:
+            if token in self.form.ends:
                 self.finish("end")
                 return
             self.tokens.append(token)
@@ -117,19 +112,27 @@ def _begun(text: str, stops: Sequence[str]) -> int:
     return next((n for n in range(longest, 0, -1) if any(stop.startswith(text[-n:]) for stop in stops)), 0)
 
 
-def generate(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> str:
+def generate(model: LanguageModel, form: Form, prompt: str, sampling: Sampling) -> str:
     """Return the text that follows a prompt."""
-    return next(complete(model, tokenizer, [prompt], sampling)).text
+    return next(complete(model, form, [prompt], sampling)).text
 
 
-def write(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[str]:
-    """Yield the prompt and then the text as it grows, without control characters that a terminal would obey."""
-    text = Text(tokenizer, encode(model, tokenizer, prompt), sampling, sampling.seed)
-    yield printable(prompt)
+def write(model: LanguageModel, form: Form, prompt: str, sampling: Sampling) -> Iterator[str]:
+    """Yield the prompt and then the text as it grows, without control characters that a terminal would obey.
+
+    Of a prompt that is answered only the answer.
+    """
+    ids = read(model, form, prompt)
+    yield printable(form.shown(prompt, ""))
+    yield from map(printable, stream(model, Text(form, ids, sampling, sampling.seed)))
+
+
+def stream(model: LanguageModel, text: Text) -> Iterator[str]:
+    """Yield a text as it grows."""
     with evaluating(model):
-        for _ in sample(model, [text], sampling):
+        for _ in sample(model, [text], text.sampling):
             if new := text.take():
-                yield printable(new)
+                yield new
 
 
 def printable(text: str) -> str:
@@ -139,7 +142,7 @@ def printable(text: str) -> str:
 
 def complete(
     model: LanguageModel,
-    tokenizer: Tokenizer,
+    form: Form,
     prompts: Sequence[str],
     sampling: Sampling,
     *,
@@ -155,13 +158,13 @@ def complete(
         DataError: a prompt cannot be read; nothing is generated then.
     """
     sampling.require_samples(num_samples)
-    ids = [encode(model, tokenizer, prompt) for prompt in prompts]
+    ids = [read(model, form, prompt) for prompt in prompts]
     per_prompt = 1 if sampling.num_beams > 1 else num_samples
     jobs = [(prompt, seed) for prompt in range(len(prompts)) for seed in range(per_prompt)]
     rows = max(1, batch_size // sampling.num_beams)
     for start in range(0, len(jobs), rows):
         batch = jobs[start : start + rows]
-        texts = [Text(tokenizer, ids[prompt], sampling, sampling.seed + seed) for prompt, seed in batch]
+        texts = [Text(form, ids[prompt], sampling, sampling.seed + seed) for prompt, seed in batch]
         with evaluating(model):
             found: Sequence[Sequence[tuple[Text, float | None]]]
             if sampling.num_beams > 1:
@@ -182,27 +185,17 @@ def complete(
                 )
 
 
-def encode(model: LanguageModel, tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Return the ids of a prompt; for an empty one the token that begins a text.
+def read(model: LanguageModel, form: Form, prompt: str) -> list[int]:
+    """Return the ids that the model reads of a prompt.
 
     Raises:
         DataError: the tokenizer cannot spell it, or it is longer than the model's window.
     """
-    if not prompt:
-        first = tokenizer.begin_of_text_id
-        first = tokenizer.end_of_document_id if first is None else first
-        if first is None:
-            raise DataError(
-                "the prompt is empty, and this tokenizer has no token to begin a text with; write a character"
-            )
-        return [first]
     shown = repr(prompt if len(prompt) <= 40 else prompt[:40] + "...")
     try:
-        ids = tokenizer.encode(prompt).tolist()
+        ids = form.ids(prompt)
     except DataError as error:
         raise DataError(f"the prompt {shown}: {error}") from None
-    if not ids:
-        raise DataError(f"the prompt {shown} has no tokens: the tokenizer leaves all of it out; write something else")
     if model.max_length is not None and len(ids) > model.max_length:
         raise DataError(
             f"the prompt {shown} has {len(ids):,} tokens, and the model reads at most {model.max_length:,}: shorten it"
@@ -242,12 +235,12 @@ def search_texts(
     """Return the texts that beam search finds for each text, the best first, with their scores."""
 
     def grown(number: int, tokens: Sequence[int]) -> Text:
-        text = Text(texts[number].tokenizer, texts[number].prompt, sampling)
+        text = Text(texts[number].form, texts[number].prompt, sampling)
         text.add(*tokens)
         return text
 
     def ends(number: int, tokens: list[int]) -> str | None:
-        if tokens[-1] == texts[number].tokenizer.end_of_document_id:
+        if tokens[-1] in texts[number].form.ends:
             return "end"
         return grown(number, tokens).finish_reason if sampling.stop else None
 

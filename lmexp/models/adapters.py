@@ -22,8 +22,10 @@ from lmexp.config.schema import build
 from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, MissingPackageError, Problem, RunError
 from lmexp.models.layers import ResidualBlock
+from lmexp.models.pretrained import Pretrained
 from lmexp.models.state import LanguageModel
 from lmexp.tokenization import Tokenizer
+from lmexp.tokenization.base import WithSpecialTokens
 
 ADAPTER = "default"
 """The name that peft gives to the one set of adapters."""
@@ -41,6 +43,8 @@ def build_model(config: TrainConfig, tokenizer: Tokenizer, architecture: Path | 
     runtime: dict[str, Any] = {}
     if isinstance(config.model, HFConfig) and architecture is not None and architecture.is_file():
         runtime["architecture"] = _read(architecture)
+    if isinstance(config.model, HFConfig) and isinstance(tokenizer, WithSpecialTokens):
+        runtime["num_new_tokens"] = len(tokenizer.names)
     model: LanguageModel = build(
         config.model,
         vocab_size=num_tokens(config, tokenizer),
@@ -52,7 +56,20 @@ def build_model(config: TrainConfig, tokenizer: Tokenizer, architecture: Path | 
     freeze(model, config.model.frozen)
     if config.model.lora.rank is not None:
         add_adapters(model, config.model.lora)
+    if isinstance(model, Pretrained) and model.has_grown:
+        require_trained_embedding(model)
     return model
+
+
+def require_trained_embedding(model: LanguageModel) -> None:
+    """Raise unless new tokens of a vocabulary would be trained.
+
+    Raises:
+        ConfigError: the embedding or the head stays as it is.
+    """
+    if not model.head.weight.requires_grad:
+        message = "adds tokens to the model, whose embedding is not trained; take data.template=plain or alpaca"
+        raise ConfigError([Problem("data.template", message)])
 
 
 def recompute(model: LanguageModel) -> None:

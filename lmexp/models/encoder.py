@@ -22,7 +22,7 @@ class Encoder(Transformer):
     def forward(
         self, tokens_BT: Tensor, state: KeyValueCache | None = None, segments_BT: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        cos, sin = self.rotary.tables(tokens_BT.shape[1], tokens_BT.device)
+        cos, sin = self.rotary.tables(tokens_BT.shape[1], self.embedding.weight)
         mask = both_ways(segments_BT)
         x_BTC = F.dropout(self.embedding(tokens_BT), self.config.dropout, self.training)
         for block in self.blocks:

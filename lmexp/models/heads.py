@@ -63,7 +63,7 @@ class Head(nn.Module):
         hidden_NC, targets_N = hidden_BTC.flatten(0, -2), targets_BT.flatten()
         chunk = len(targets_N) if torch.is_grad_enabled() else CHUNK_TOKENS
         parts = [
-            F.cross_entropy(self.logits(hidden).float(), targets, reduction="none", ignore_index=IGNORE)
+            F.cross_entropy(single(self.logits(hidden)), targets, reduction="none", ignore_index=IGNORE)
             for hidden, targets in zip(hidden_NC.split(chunk), targets_N.split(chunk), strict=True)
         ]
         return torch.cat(parts).view_as(targets_BT)
@@ -87,6 +87,11 @@ class Head(nn.Module):
         if self.loss is Loss.dense or torch.compiler.is_compiling():  # the compiler fuses what follows the logits
             return False
         return self.loss is Loss.chunked or targets_BT.numel() * len(self.weight) * 4 > SMALL_LOGITS_BYTES
+
+
+def single(logits: Tensor) -> Tensor:
+    """Return logits at least as exact as float32, in which losses are computed."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class ChunkedNLL(torch.autograd.Function):
@@ -130,12 +135,12 @@ def nll_and_gradients(
     """
     chunk = CHUNK_TOKENS if hidden_NC.device.type == "cpu" else GPU_CHUNK_TOKENS
     grad_hidden_NC = torch.empty_like(hidden_NC)
-    total = torch.zeros((), device=hidden_NC.device)
+    total = single(hidden_NC.new_zeros(()))
     for hidden, targets, grad_hidden in zip(
         *(tensor.split(chunk) for tensor in (hidden_NC, targets_N, grad_hidden_NC)), strict=True
     ):
         hidden, is_target, index = hidden.to(matrix.dtype), targets != IGNORE, targets.clamp(min=0)[:, None]
-        logits = F.linear(hidden, matrix).float()
+        logits = single(F.linear(hidden, matrix))
         if bias is not None:
             logits += bias
         log_p = logits.log_softmax(-1)
@@ -211,10 +216,10 @@ class AdaptiveHead(Head):
             is_mine_N = (targets_N >= start) & (targets_N < end)
             in_first_N = in_first_N.masked_fill(is_mine_N, self.num_first + number)
             rows, hidden, targets = members(is_mine_N, hidden_NC, targets_N - start)
-            logits = self._group(hidden, number).float()
+            logits = single(self._group(hidden, number))
             nll = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORE)
             groups.append((rows, nll[: len(rows)]))
-        nll_N = F.cross_entropy(self._first(hidden_NC).float(), in_first_N, reduction="none", ignore_index=IGNORE)
+        nll_N = F.cross_entropy(single(self._first(hidden_NC)), in_first_N, reduction="none", ignore_index=IGNORE)
         for rows, nll in groups:
             nll_N = nll_N.index_add(0, rows, nll)
         return nll_N

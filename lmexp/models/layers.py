@@ -126,18 +126,21 @@ class Rotary(nn.Module):
         self.head_size, self.theta = head_size, theta
         self._tables: tuple[Tensor, Tensor] | None = None
 
-    def tables(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines of the first positions.
+    def tables(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines of the first positions, on the device of a tensor, and as exact as it is.
 
         Shape: (length, D) each.
         """
-        if self._tables is None or len(self._tables[0]) < length or self._tables[0].device != device:
+        device, dtype = like.device, torch.promote_types(like.dtype, torch.float32)
+        known = None if self._tables is None else self._tables[0]
+        if known is None or len(known) < length or known.device != device or known.dtype != dtype:
             with torch.inference_mode(False):  # a table made in validation serves training too
                 even = torch.arange(0, self.head_size, 2, dtype=torch.float64)
                 frequencies = self.theta ** (-even / self.head_size)
                 positions = torch.arange(max(2 * length, 128), dtype=torch.float64)
                 angles = torch.outer(positions, frequencies).repeat(1, 2)
-                self._tables = (angles.cos().float().to(device), angles.sin().float().to(device))
+                self._tables = (angles.cos().to(device, dtype), angles.sin().to(device, dtype))
+        assert self._tables is not None
         cos, sin = self._tables
         return cos[:length], sin[:length]
 

@@ -17,7 +17,7 @@ from lmexp.config.pretrained import HFConfig
 from lmexp.errors import ConfigError, DataError, Problem
 from lmexp.models.documents import document_mask, positions_in_segments
 from lmexp.models.layers import place, real_tokens_first
-from lmexp.models.pretrained_files import from_architecture, from_files
+from lmexp.models.pretrained_files import from_architecture, from_files, grow
 from lmexp.models.pretrained_head import Labels, WholeHead, embedding_head, take_out
 from lmexp.models.pretrained_state import PretrainedState
 from lmexp.models.state import NEEDS_SOURCE, LanguageModel, matrix_flops
@@ -32,12 +32,22 @@ class Pretrained(LanguageModel):
     """
 
     def __init__(
-        self, config: HFConfig, *, vocab_size: int, context_length: int, architecture: dict[str, Any] | None = None
+        self,
+        config: HFConfig,
+        *,
+        vocab_size: int,
+        context_length: int,
+        architecture: dict[str, Any] | None = None,
+        num_new_tokens: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
         whole = from_files(config) if architecture is None else from_architecture(config.head, architecture)
         self.name = f"{config.name_or_path} ({whole.config.model_type})"
+        rows = whole.get_input_embeddings().weight.shape[0]
+        self.has_grown = rows < vocab_size <= rows + num_new_tokens
+        if self.has_grown:
+            grow(whole, vocab_size)
         self.hf_config = whole.config
         self.architecture: dict[str, Any] = whole.config.to_dict()
         self.first_position = _first_position(whole)

@@ -64,6 +64,18 @@ def from_architecture(head: Head, architecture: dict[str, Any]) -> Any:
         return _model_class(head, described).from_config(described, dtype=torch.float32).eval()
 
 
+@torch.no_grad()
+def grow(whole: Any, vocab_size: int) -> None:
+    """Give a model rows for more tokens, each of which begins as the mean of the others."""
+    rows = whole.get_input_embeddings().weight.shape[0]
+    whole.resize_token_embeddings(vocab_size, mean_resizing=False)
+    output = whole.get_output_embeddings()
+    for layer in (whole.get_input_embeddings(), output):
+        for weight in (getattr(layer, "weight", None), getattr(layer, "bias", None)):
+            if weight is not None and not weight.is_meta:
+                weight[rows:] = weight[:rows].mean(dim=0)
+
+
 def read_gguf(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return (config, weights) of a .gguf file, dequantized to fp32 and named as Hugging Face names them.
 

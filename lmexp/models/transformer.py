@@ -43,7 +43,7 @@ class Transformer(LanguageModel):
     ) -> tuple[Tensor, KeyValueCache | None]:
         start = state.length if state is not None else 0
         _, mask = place(tokens_BT, state, segments_BT)  # rotary positions say how far apart two tokens are, so any do
-        cos, sin = (table[start:] for table in self.rotary.tables(start + tokens_BT.shape[1], tokens_BT.device))
+        cos, sin = (table[start:] for table in self.rotary.tables(start + tokens_BT.shape[1], self.embedding.weight))
         x_BTC = drop(self.embedding(tokens_BT), self.config.dropout, self.training)
         for block in self.blocks:
             x_BTC = through(block, x_BTC, cos, sin, state, mask)
@@ -59,7 +59,7 @@ class Transformer(LanguageModel):
 
         def step(tokens_B1: Tensor, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
             _, mask = place(tokens_B1, state, None)
-            cos, sin = (rows[state.length :] for rows in self.rotary.tables(state.length + 1, tokens_B1.device))
+            cos, sin = (rows[state.length :] for rows in self.rotary.tables(state.length + 1, self.embedding.weight))
             x_B1C = F.embedding(tokens_B1, table)
             for layer, (qk_norm, weights) in enumerate(layers):
                 norm, query, key, value, output, mlp_norm, gate, up, down = weights

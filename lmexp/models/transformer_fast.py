@@ -54,7 +54,7 @@ class TransformerFast(LanguageModel):
             state,
             mask,
             None if mask is None else positions,
-            *(table[start:] for table in self.rotary.tables(start + tokens_BT.shape[1], tokens_BT.device)),
+            *(table[start:] for table in self.rotary.tables(start + tokens_BT.shape[1], self.embedding.weight)),
         )
         x_BTC = norm(self.shift(self.embedding(tokens_BT), context))
         x_BTC = drop(x_BTC, self.config.dropout, self.training)

@@ -25,6 +25,21 @@ def load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     model.load_state_dict(dict(weights))
 
 
+def grown(weights: Mapping[str, Tensor], expected: Shapes, *, rows: tuple[int, int]) -> dict[str, Tensor]:
+    """Return weights for a vocabulary of `rows[1]` tokens in the place of `rows[0]`: a new token begins as the mean of
+    the others.
+
+    Source: Hewitt 2021, "Initializing new word embeddings for pretrained language models".
+    """
+    old, new = rows
+    result = dict(weights)
+    for name, tensor in weights.items():
+        if name in expected and tensor.shape[:1] == (old,) and tuple(expected[name]) == (new, *tensor.shape[1:]):
+            mean = tensor.float().mean(dim=0, keepdim=True).to(tensor.dtype)
+            result[name] = torch.cat((tensor, mean.expand(new - old, *tensor.shape[1:])))
+    return result
+
+
 def outline(config: ModelConfig, *, vocab_size: int, context_length: int) -> tuple[Shapes, dict[str, str]]:
     """Return the shape of each tensor of a model, and which names mean the same one; takes no memory."""
     with torch.device("meta"):

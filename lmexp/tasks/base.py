@@ -8,9 +8,9 @@ had not been (design rule 3). Metrics are summed on the device and written every
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,9 +29,19 @@ from lmexp.metrics import bits_per_byte, model_flops_utilization, peak_flops, pe
 from lmexp.models.state import LanguageModel, LSTMState
 from lmexp.optim.schedules import Schedule
 from lmexp.tasks.counters import Counters, Evaluation, Stopwatch
+from lmexp.tokenization import Tokenizer
 
 Metrics = dict[str, float]
 LONGEST_STRETCH = 10
+
+
+class Shown(NamedTuple):
+    """A token of a batch."""
+
+    token: int
+    is_learned: bool
+    segment: int | None
+    """The document that it is in, None for what only fills a row."""
 
 
 class Task(LightningModule):
@@ -73,8 +83,21 @@ class Task(LightningModule):
         """Return the floating-point operations of one training step for each token."""
         return model.flops_per_token(context_length)
 
-    def loss(self, batch: Batch, carried: Any) -> tuple[Tensor, int | Tensor, Any]:
-        """Return (sum of losses, number of targets, state to carry to the next batch of these rows)."""
+    @staticmethod
+    def shown(batch: Batch, config: TrainConfig, tokenizer: Tokenizer) -> Iterator[list[Shown]]:
+        """Yield what each row of a batch holds, for people."""
+        tokens_BT, targets_BT = batch["tokens_BT"], batch["targets_BT"]
+        segments_BT = batch.get("segments_BT", torch.ones_like(tokens_BT))
+        for tokens, targets, segments in zip(
+            tokens_BT.tolist(), targets_BT.tolist(), segments_BT.tolist(), strict=True
+        ):
+            yield [
+                Shown(tokens[0], False, segments[0]),
+                *map(Shown, targets, [True] * len(targets), [*segments[1:], segments[-1]]),
+            ]
+
+    def loss(self, batch: Batch, carried: Any) -> tuple[Tensor, float | Tensor, Any]:
+        """Return (sum of losses, what it is divided by, state to carry to the next batch of these rows)."""
         raise NotImplementedError
 
     def evaluate(self, batch: Batch, carried: Any) -> tuple[Tensor, Tensor, Any]:

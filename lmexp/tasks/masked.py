@@ -7,18 +7,20 @@ Source: Devlin et al. 2019, section 3.1 and appendix A.1. Shapes: B rows, T toke
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 from lmexp.config.task import MaskedConfig
+from lmexp.config.train import TrainConfig
 from lmexp.data.batches import IGNORE, Batch
 from lmexp.errors import DataError
 from lmexp.metrics import perplexity
 from lmexp.models.adapters import mask_id
 from lmexp.models.state import LanguageModel
-from lmexp.tasks.base import Metrics, Task
+from lmexp.tasks.base import Metrics, Shown, Task
 from lmexp.tokenization import Tokenizer
 
 BITS = 24
@@ -41,6 +43,15 @@ class Masked(Task):
         """Return the operations for each token read; the head sees the masked ones only."""
         in_head = sum(weight.numel() for weight in model.head.parameters() if weight.ndim >= 2)
         return model.flops_per_token(context_length) - 6.0 * in_head * (1 - config.masked_fraction)
+
+    @staticmethod
+    def shown(batch: Batch, config: TrainConfig, tokenizer: Tokenizer) -> Iterator[list[Shown]]:
+        """Yield what the model reads; of a token that is learned what stands in its place."""
+        assert isinstance(config.task, MaskedConfig)
+        read_BT, is_target_BT = Masking(config.task, tokenizer)(batch, draw_key(config.seed, batch["micro_step"]))
+        segments_BT = batch.get("segments_BT", torch.ones_like(read_BT))
+        for rows in zip(read_BT.tolist(), is_target_BT.tolist(), segments_BT.tolist(), strict=True):
+            yield list(map(Shown, *rows))
 
     def loss(self, batch: Batch, carried: None) -> tuple[Tensor, Tensor, None]:
         tokens_BT, is_target_BT = self.masking(batch, draw_key(self.config.seed, batch["micro_step"]))

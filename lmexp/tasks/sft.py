@@ -5,17 +5,38 @@ accumulation, ranks and packing do not change the gradient. Only the hidden stat
 Shapes: B rows, T tokens, C hidden size, N learned tokens.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from lmexp.config.train import TrainConfig
 from lmexp.data.batches import IGNORE, Batch
-from lmexp.tasks.base import Task
+from lmexp.tasks.base import Shown, Task
+from lmexp.tokenization import Tokenizer
 
 
 class SFT(Task):
     """Cross-entropy of the answers."""
+
+    @staticmethod
+    def shown(batch: Batch, config: TrainConfig, tokenizer: Tokenizer) -> Iterator[list[Shown]]:
+        """Yield the conversations of each row; the last token of one is only learned, for nothing comes after it."""
+        rows = (batch[key].tolist() for key in ("tokens_BT", "targets_BT", "segments_BT"))
+        for row in zip(*rows, strict=True):
+            shown: list[Shown] = []
+            for segment, columns in groupby(zip(*row, strict=True), key=lambda column: column[2]):
+                tokens, targets, _ = zip(*columns, strict=True)
+                if segment == 0:
+                    shown += [Shown(token, False, None) for token in tokens]
+                    continue
+                following = [*tokens[1:], targets[-1]]
+                shown.append(Shown(tokens[0], False, segment))
+                shown += [
+                    Shown(i, t != IGNORE, segment) for i, t in zip(following, targets, strict=True) if i != IGNORE
+                ]
+            yield shown
 
     def loss(self, batch: Batch, carried: None) -> tuple[Tensor, float, None]:
         hidden_NC, targets_N = self._learned(batch)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmexp.errors import ConfigError, StorageError
-from lmexp.tokenization.base import Tokenizer
+from lmexp.tokenization.base import Tokenizer, WithSpecialTokens
 from lmexp.tokenization.bytes import Bytes
 from lmexp.tokenization.characters import Characters
 from lmexp.tokenization.huggingface import HuggingFace
@@ -22,19 +22,27 @@ from lmexp.tokenization.words import END, UNKNOWN, Words
 END_OF_DOCUMENT = "</s>"
 WHITE_SPACE = "[\t\n\v\f\r\x1c-\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
 """What `str.split` splits at."""
+FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+"""Of a special token."""
 JOINED_WITH_BYTES = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
 
 Parts = tuple[dict[str, Any], dict[str, int]]
 """The parts of a tokenizer.json, and its special tokens with their ids."""
 
 
-def write_hf_tokenizer(tokenizer: Tokenizer, folder: Path, *, max_length: int | None) -> None:
+def write_hf_tokenizer(
+    tokenizer: Tokenizer, folder: Path, *, max_length: int | None, chat_template: str | None = None
+) -> None:
     """Write tokenizer.json and tokenizer_config.json; `max_length` is the longest text that the model can read.
 
     Raises:
         ConfigError: the tokenizer is of a kind that has no counterpart.
         StorageError: the files cannot be written.
     """
+    added: list[dict[str, Any]] = []
+    if isinstance(tokenizer, WithSpecialTokens):
+        added = [{"id": tokenizer.special_ids[name], "content": name, **FLAGS} for name in tokenizer.names]
+        tokenizer = tokenizer.base
     if isinstance(tokenizer, HuggingFace):
         content, settings = tokenizer.learned["tokenizer"], tokenizer.learned["settings"]
     else:
@@ -43,6 +51,11 @@ def write_hf_tokenizer(tokenizer: Tokenizer, folder: Path, *, max_length: int | 
         ends = [token for token, i in special.items() if i == tokenizer.end_of_document_id]
         settings = {"split_special_tokens": True, "clean_up_tokenization_spaces": False}
         settings |= {"eos_token": ends[0]} if ends else {}
+    if added:  # then names of special tokens are found in texts, for a chat template writes them there
+        content = content | {"added_tokens": [*content["added_tokens"], *added]}
+        settings = {key: value for key, value in settings.items() if key != "split_special_tokens"}
+    if chat_template is not None:
+        settings = settings | {"chat_template": chat_template}
     length = {} if max_length is None else {"model_max_length": max_length}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", **settings, **length}
     try:
@@ -53,12 +66,11 @@ def write_hf_tokenizer(tokenizer: Tokenizer, folder: Path, *, max_length: int | 
 
 
 def _tokenizer_json(parts: dict[str, Any], special: dict[str, int]) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": i, "content": token, **flags} for token, i in special.items()],
+        "added_tokens": [{"id": i, "content": token, **FLAGS} for token, i in special.items()],
         "normalizer": None,
         "pre_tokenizer": None,
         "post_processor": None,

@@ -143,7 +143,9 @@ def read(folder: Path, split: str, counts: SplitCounts, vocab_size: int) -> Toke
     except (OSError, ValueError, EOFError) as error:
         raise StorageError(f"{folder}: the tokenized text is damaged ({error}); delete it to make it anew") from None
     if len(starts) != counts.documents:
-        raise StorageError(f"{folder}: the tokenized text is damaged (documents are missing); delete it to make it anew")
+        raise StorageError(
+            f"{folder}: the tokenized text is damaged (documents are missing); delete it to make it anew"
+        )
     return TokenFile(ids=ids, document_starts=starts, counts=counts, is_learned=is_learned)
 
 

@@ -11,6 +11,7 @@ from lmexp.config.callbacks import CallbacksConfig, CheckpointConfig, Mode, Samp
 from lmexp.config.model import Kind
 from lmexp.config.trainer import Strategy
 from lmexp.errors import DataError, Stopped, StorageError
+from lmexp.generation.forms import form_of
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import generate
 from lmexp.runs import RunFolder
@@ -179,13 +180,13 @@ class Samples(Callback):
             return
         if not trainer.is_global_zero or any(row["step"] == step for row in self.run.samples):
             return
-        rows = []
+        rows, form = [], form_of(task.config, task.corpus.tokenizer)
         for number, prompt in enumerate(self.config.prompts):
             sampling = Sampling(
                 max_tokens=self.config.max_tokens, temperature=self.config.temperature, seed=task.config.seed + number
             )
             try:
-                text = generate(task.model, task.corpus.tokenizer, prompt, sampling)
+                text = generate(task.model, form, prompt, sampling)
             except DataError as error:  # a prompt of characters that this tokenizer does not have
                 self.run.warn(f"no sample for the prompt {prompt!r}: {error}")
                 continue

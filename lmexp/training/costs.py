@@ -19,8 +19,8 @@ from lmexp.config.schema import built_class
 from lmexp.config.tokenizer import BytesConfig, SentencePieceConfig, TokenizerConfig
 from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import Accelerator
-from lmexp.data.order import training_batches
 from lmexp.data.corpus import Corpus, prepare
+from lmexp.data.order import training_batches
 from lmexp.models.adapters import build_model, num_trainable
 from lmexp.models.state import LanguageModel
 from lmexp.runs import RunFolder

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from lmexp.config.data import DataConfig, Order, PythonDocsConfig
 from lmexp.data.batches import IGNORE, ContiguousBatches, EvaluationBatches, ShuffledBatches
-from lmexp.data.order import training_batches
 from lmexp.data.datamodule import From
+from lmexp.data.order import training_batches
 from lmexp.errors import DataError
 from lmexp.tokenization import TokenFile
 from lmexp.tokenization.token_files import SplitCounts

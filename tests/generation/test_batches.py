@@ -9,6 +9,7 @@ import torch
 
 from lmexp.config.model import Kind
 from lmexp.errors import DataError
+from lmexp.generation.forms import Continuation
 from lmexp.generation.rows import Rows
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import Text, complete, sample
@@ -26,12 +27,12 @@ DRAWN = Sampling(max_tokens=40, temperature=1.0, top_p=0.95, repetition_penalty=
 def test_a_text_in_a_batch_equals_the_text_alone(config: Any, context_length: int) -> None:
     tokenizer = letters_and_end()  # texts end early, at different steps
     model = new_model(config, tokenizer, context_length)
-    together = list(complete(model, tokenizer, PROMPTS, DRAWN, num_samples=3))
+    together = list(complete(model, Continuation(tokenizer), PROMPTS, DRAWN, num_samples=3))
     alone = [
         one
         for prompt in PROMPTS
         for seed in (5, 6, 7)
-        for one in complete(model, tokenizer, [prompt], dataclasses.replace(DRAWN, seed=seed))
+        for one in complete(model, Continuation(tokenizer), [prompt], dataclasses.replace(DRAWN, seed=seed))
     ]
     assert together == alone
     assert len({len(one.tokens) for one in together}) > 3
@@ -42,8 +43,8 @@ def test_a_text_in_a_batch_equals_the_text_alone(config: Any, context_length: in
 def test_the_size_of_the_batch_changes_nothing_but_the_speed(config: Any) -> None:
     tokenizer = letters()
     model = new_model(config, tokenizer)
-    by_four = list(complete(model, tokenizer, PROMPTS, DRAWN, num_samples=2, batch_size=4))
-    by_one = list(complete(model, tokenizer, PROMPTS, DRAWN, num_samples=2, batch_size=1))
+    by_four = list(complete(model, Continuation(tokenizer), PROMPTS, DRAWN, num_samples=2, batch_size=4))
+    by_one = list(complete(model, Continuation(tokenizer), PROMPTS, DRAWN, num_samples=2, batch_size=1))
     assert by_four == by_one
     assert [(one.prompt, one.seed) for one in by_four] == [(prompt, seed) for prompt in PROMPTS for seed in (5, 6)]
 
@@ -96,7 +97,7 @@ def test_a_prompt_that_cannot_be_read_is_said_before_anything_is_written() -> No
     tokenizer = letters()
     model = new_model(DECODERS["gpt2"], tokenizer)
     with pytest.raises(DataError, match="the prompt 'É': 'É'"):
-        next(complete(model, tokenizer, ["a", "É"], DRAWN, batch_size=1))
+        next(complete(model, Continuation(tokenizer), ["a", "É"], DRAWN, batch_size=1))
 
 
 @pytest.mark.parametrize("config", ENCODER_DECODERS.values(), ids=ENCODER_DECODERS.keys())
@@ -107,7 +108,7 @@ def test_an_encoder_decoder_goes_on_from_the_state_of_its_sources(config: Any) -
     sampling = Sampling(max_tokens=50, temperature=1.0)
 
     def texts(rows: slice) -> list[Text]:
-        begun = [Text(tokenizer, [1, 2][: 1 + row % 2], sampling, seed=row) for row in range(3)][rows]
+        begun = [Text(Continuation(tokenizer), [1, 2][: 1 + row % 2], sampling, seed=row) for row in range(3)][rows]
         with torch.no_grad():
             state = model.encode(sources[rows], max_length=17)
         for _ in sample(model, begun, sampling, state=state):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lmexp.config.model import GPT2Config
+from lmexp.generation.forms import Continuation
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import Completion, Text, complete, search_texts
 from lmexp.models.state import LanguageModel
@@ -32,7 +33,7 @@ def test_with_as_many_beams_as_texts_it_finds_the_best_of_all() -> None:
         logits = model.head.logits(model(rows[:, :-1])[0]).log_softmax(-1)
     totals = logits.gather(2, texts[..., None]).sum((1, 2))
     best = totals.topk(5)
-    found = list(complete(model, tokenizer, ["a"], beams(28, max_tokens=2), num_samples=5))
+    found = list(complete(model, Continuation(tokenizer), ["a"], beams(28, max_tokens=2), num_samples=5))
     assert [one.tokens for one in found] == texts[best.indices].tolist()
     assert [one.score for one in found] == pytest.approx((best.values / 2).tolist(), abs=1e-5)
 
@@ -98,7 +99,7 @@ def test_beams_equal_those_of_transformers(number: int, settings: dict[str, floa
     if end is not None:
         with torch.no_grad():
             model.embedding.weight[end] = 1.5 * model.norm.bias  # the end is likely everywhere
-    ours = list(complete(model, tokenizer, PROMPTS, sampling, num_samples=number))
+    ours = list(complete(model, Continuation(tokenizer), PROMPTS, sampling, num_samples=number))
     reasons = set()
     for position, prompt in enumerate(PROMPTS):
         ids = tokenizer.encode(prompt).tolist()
@@ -119,8 +120,10 @@ def test_beams_of_prompts_together_equal_those_alone(config: Any) -> None:
     tokenizer = letters_and_end()
     model = new_model(config, tokenizer, context_length=16)  # some go beyond the window
     sampling = beams(3, max_tokens=15)
-    together = list(complete(model, tokenizer, PROMPTS, sampling, num_samples=2))
-    alone = [one for prompt in PROMPTS for one in complete(model, tokenizer, [prompt], sampling, num_samples=2)]
+    together = list(complete(model, Continuation(tokenizer), PROMPTS, sampling, num_samples=2))
+    alone = [
+        one for prompt in PROMPTS for one in complete(model, Continuation(tokenizer), [prompt], sampling, num_samples=2)
+    ]
     assert [without_score(one) for one in together] == [without_score(one) for one in alone]
     assert [one.score for one in together] == pytest.approx([one.score for one in alone], abs=1e-5)
 
@@ -132,8 +135,8 @@ def without_score(one: Completion) -> tuple[str, str, list[int], str]:
 def test_one_beam_is_greedy() -> None:
     tokenizer = letters()
     model = new_model(GPT2, tokenizer)
-    [greedy] = complete(model, tokenizer, ["a"], Sampling(max_tokens=20, temperature=0))
-    texts = [Text(tokenizer, tokenizer.encode("a").tolist(), beams(1, max_tokens=20))]
+    [greedy] = complete(model, Continuation(tokenizer), ["a"], Sampling(max_tokens=20, temperature=0))
+    texts = [Text(Continuation(tokenizer), tokenizer.encode("a").tolist(), beams(1, max_tokens=20))]
     [[(found, _)]] = search_texts(model, texts, beams(1, max_tokens=20))
     assert found.tokens == greedy.tokens
 
@@ -141,9 +144,11 @@ def test_one_beam_is_greedy() -> None:
 def test_a_beam_ends_before_a_stop_string() -> None:
     tokenizer = letters()
     model = new_model(GPT2, tokenizer)
-    [whole] = complete(model, tokenizer, ["hello"], beams(3, max_tokens=20))
+    [whole] = complete(model, Continuation(tokenizer), ["hello"], beams(3, max_tokens=20))
     stop = whole.text[4:7]
-    found = list(complete(model, tokenizer, ["hello"], beams(3, max_tokens=20, stop=(stop,)), num_samples=3))
+    found = list(
+        complete(model, Continuation(tokenizer), ["hello"], beams(3, max_tokens=20, stop=(stop,)), num_samples=3)
+    )
     assert any(one.finish_reason == "stop" for one in found)
     assert all(stop not in one.text for one in found)
     assert all((one.finish_reason == "stop") == (stop in tokenizer.decode(one.tokens)) for one in found)
@@ -151,7 +156,7 @@ def test_a_beam_ends_before_a_stop_string() -> None:
 
 def test_a_text_that_can_only_end_is_the_one_result() -> None:
     tokenizer = letters_and_end()
-    [one] = complete(Fixed([1, 28, 28, 28], 29), tokenizer, ["a"], beams(2, max_tokens=4))
+    [one] = complete(Fixed([1, 28, 28, 28], 29), Continuation(tokenizer), ["a"], beams(2, max_tokens=4))
     assert (one.text, one.finish_reason) == (tokenizer.decode([1]), "end")
     assert one.as_dict() == {
         "prompt": "a",
@@ -170,7 +175,7 @@ def test_beams_go_on_from_the_state_of_their_sources(config: Any) -> None:
     sampling = beams(3, max_tokens=12)
 
     def found(rows: slice) -> list[list[int]]:
-        texts = [Text(tokenizer, [0], sampling) for _ in range(3)][rows]
+        texts = [Text(Continuation(tokenizer), [0], sampling) for _ in range(3)][rows]
         with torch.no_grad():
             state = model.encode(sources[rows], max_length=16)
         return [text.tokens for results in search_texts(model, texts, sampling, state=state) for text, _ in results]

@@ -16,6 +16,7 @@ from lmexp.config.model import EncoderConfig, EncoderDecoderConfig, GPT2Config, 
 from lmexp.config.task import MaskedConfig, PretrainConfig
 from lmexp.config.tokenizer import CharactersConfig
 from lmexp.config.train import TrainConfig
+from lmexp.generation.forms import Continuation
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import complete
 from lmexp.models.adapters import build_model
@@ -69,7 +70,9 @@ def output_of(*arguments: str, stdin: str | None = None) -> str:
 
 def expected(prompts: Sequence[str], num_samples: int = 1, **sampling: Any) -> list[Any]:
     loaded = checkpoints.load_run("made")
-    return list(complete(loaded.model, loaded.tokenizer, prompts, Sampling(**sampling), num_samples=num_samples))
+    return list(
+        complete(loaded.model, Continuation(loaded.tokenizer), prompts, Sampling(**sampling), num_samples=num_samples)
+    )
 
 
 @pytest.mark.parametrize("model", [GPT2, LSTMConfig(num_layers=1, hidden_size=16)], ids=["gpt2", "lstm"])

@@ -10,6 +10,7 @@ import torch
 from lmexp.config.model import Kind
 from lmexp.config.tokenizer import BytesConfig, WordsConfig
 from lmexp.errors import DataError, NumericsError
+from lmexp.generation.forms import Continuation
 from lmexp.generation.sampling import Sampling, choose
 from lmexp.generation.text import Completion, complete, generate
 from lmexp.models.state import LanguageModel
@@ -25,7 +26,7 @@ GPT2, LSTM, TRANSFORMER = (DECODERS[name] for name in ("gpt2", "lstm", "transfor
 
 
 def completion(model: LanguageModel, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Completion:
-    [one] = complete(model, tokenizer, [prompt], sampling)
+    [one] = complete(model, Continuation(tokenizer), [prompt], sampling)
     return one
 
 
@@ -41,7 +42,7 @@ def test_greedy_text_is_the_likeliest_token_again_and_again(config: Any) -> None
         hidden, _ = model(torch.tensor([ids]))
         ids.append(int(model.head.logits(hidden)[0, -1].argmax()))
     assert completion(model, tokenizer, "the cat", GREEDY).tokens == ids[7:]
-    assert generate(model, tokenizer, "the cat", GREEDY) == tokenizer.decode(ids[7:])
+    assert generate(model, Continuation(tokenizer), "the cat", GREEDY) == tokenizer.decode(ids[7:])
 
 
 @EVERY_OPTION
@@ -63,7 +64,7 @@ def test_the_seed_alone_determines_the_text(config: Any) -> None:
     texts = []
     for seed, global_seed in ((1, 10), (1, 20), (2, 10)):
         torch.manual_seed(global_seed)
-        texts.append(generate(model, tokenizer, "a", dataclasses.replace(DRAWN, seed=seed)))
+        texts.append(generate(model, Continuation(tokenizer), "a", dataclasses.replace(DRAWN, seed=seed)))
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -80,10 +81,10 @@ def test_sampling_leaves_the_random_state_and_the_mode_of_training_alone(config:
     tokenizer = letters()
     model = new_model(config, tokenizer, dropout=0.5).train()
     before = torch.get_rng_state()
-    text = generate(model, tokenizer, "a", DRAWN)
+    text = generate(model, Continuation(tokenizer), "a", DRAWN)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(module.training for module in model.modules())
-    assert generate(model.eval(), tokenizer, "a", DRAWN) == text  # no dropout either time
+    assert generate(model.eval(), Continuation(tokenizer), "a", DRAWN) == text  # no dropout either time
     assert not any(module.training for module in model.modules())
 
 
@@ -93,7 +94,7 @@ def test_the_mode_of_training_comes_back_after_a_failure() -> None:
     with torch.no_grad():
         model.embedding.weight.fill_(torch.nan)
     with pytest.raises(NumericsError, match="diverged"):
-        generate(model, tokenizer, "a", DRAWN)
+        generate(model, Continuation(tokenizer), "a", DRAWN)
     assert model.training
 
 
@@ -101,7 +102,7 @@ def test_the_mode_of_training_comes_back_after_a_failure() -> None:
 def test_a_model_can_be_trained_after_sampling(config: Any) -> None:
     tokenizer = letters()
     model = new_model(config, tokenizer).train()
-    generate(model, tokenizer, "a", GREEDY)
+    generate(model, Continuation(tokenizer), "a", GREEDY)
     assert all(weight.grad is None for weight in model.parameters())
     assert torch.is_grad_enabled()
     tokens = torch.zeros(2, 40, dtype=torch.long)
@@ -133,7 +134,7 @@ def test_a_text_without_a_prompt_begins_like_a_document() -> None:
 def test_a_text_without_a_prompt_needs_a_token_to_begin_with() -> None:
     tokenizer = letters()
     with pytest.raises(DataError, match="the prompt is empty"):
-        generate(new_model(LSTM, tokenizer), tokenizer, "", GREEDY)
+        generate(new_model(LSTM, tokenizer), Continuation(tokenizer), "", GREEDY)
 
 
 @EVERY_DECODER
@@ -153,32 +154,32 @@ def test_a_full_window_goes_on_from_its_last_half(config: Any) -> None:
 
 def test_a_window_of_one_token_is_enough() -> None:
     tokenizer = letters()
-    assert len(generate(new_model(TRANSFORMER, tokenizer, context_length=1), tokenizer, "a", DRAWN)) == 30
+    assert len(generate(new_model(TRANSFORMER, tokenizer, context_length=1), Continuation(tokenizer), "a", DRAWN)) == 30
 
 
 def test_a_prompt_may_fill_the_window_and_no_more() -> None:
     tokenizer = letters()
     model = new_model(GPT2, tokenizer, context_length=8)
-    assert len(generate(model, tokenizer, "a" * 8, GREEDY)) == 30
+    assert len(generate(model, Continuation(tokenizer), "a" * 8, GREEDY)) == 30
     with pytest.raises(DataError) as caught:
-        generate(model, tokenizer, "a" * 9, GREEDY)
+        generate(model, Continuation(tokenizer), "a" * 9, GREEDY)
     assert str(caught.value) == ("the prompt 'aaaaaaaaa' has 9 tokens, and the model reads at most 8: shorten it")
-    assert len(generate(new_model(LSTM, tokenizer, context_length=8), tokenizer, "a" * 99, GREEDY)) == 30
+    assert len(generate(new_model(LSTM, tokenizer, context_length=8), Continuation(tokenizer), "a" * 99, GREEDY)) == 30
 
 
 def test_a_long_prompt_is_shown_in_part() -> None:
     tokenizer = letters()
     with pytest.raises(DataError, match=r"the prompt '(a b ){10}\.\.\.' has 200 tokens"):
-        generate(new_model(GPT2, tokenizer), tokenizer, "a b " * 50, GREEDY)
+        generate(new_model(GPT2, tokenizer), Continuation(tokenizer), "a b " * 50, GREEDY)
 
 
 def test_characters_that_the_tokenizer_does_not_have_are_named() -> None:
     tokenizer = letters()
     with pytest.raises(DataError, match=r"the prompt 'so é': 'é' \(U\+00E9\) is not in the training split"):
-        generate(new_model(GPT2, tokenizer), tokenizer, "so é", GREEDY)
+        generate(new_model(GPT2, tokenizer), Continuation(tokenizer), "so é", GREEDY)
 
 
 def test_a_prompt_that_leaves_no_token_is_refused() -> None:
     tokenizer = learn(WordsConfig(vocab_size=None), ["the cat\n"])
     with pytest.raises(DataError, match="the prompt '  ' has no tokens"):
-        generate(new_model(GPT2, tokenizer), tokenizer, "  ", GREEDY)
+        generate(new_model(GPT2, tokenizer), Continuation(tokenizer), "  ", GREEDY)

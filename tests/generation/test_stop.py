@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmexp.config.tokenizer import BPEConfig, BytesConfig, WordsConfig
+from lmexp.generation.forms import Continuation
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import Text, complete, write
 from lmexp.tokenization import Tokenizer, learn
@@ -17,12 +18,12 @@ BYTES = learn(BytesConfig(), [])
 
 def written(says: Sequence[int], stop: Sequence[str], tokenizer: Tokenizer = BYTES, prompt: str = "x") -> list[str]:
     sampling = Sampling(max_tokens=len(says), temperature=0, stop=tuple(stop))
-    return list(write(Fixed(says, tokenizer.vocab_size), tokenizer, prompt, sampling))
+    return list(write(Fixed(says, tokenizer.vocab_size), Continuation(tokenizer), prompt, sampling))
 
 
 def test_the_text_is_cut_before_the_stop_string() -> None:
     sampling = Sampling(max_tokens=11, temperature=0, stop=("o w",))
-    [one] = complete(Fixed(b"hello world", 257), BYTES, ["x"], sampling)
+    [one] = complete(Fixed(b"hello world", 257), Continuation(BYTES), ["x"], sampling)
     assert (one.text, one.finish_reason, one.tokens) == ("hell", "stop", list(b"hello w"))
 
 
@@ -69,7 +70,7 @@ def test_any_text_grows_towards_what_stands_before_the_first_stop_string(text: s
     ends = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
     expected = text[: min(ends)[1]] if ends else text
     says = text.encode()
-    grown = Text(BYTES, [0], Sampling(max_tokens=max(1, len(says)), stop=tuple(stops)))
+    grown = Text(Continuation(BYTES), [0], Sampling(max_tokens=max(1, len(says)), stop=tuple(stops)))
     shown = ""
     for byte in says:
         if grown.finish_reason is None:

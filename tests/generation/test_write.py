@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from lmexp.config.tokenizer import BPEConfig, BytesConfig, CharactersConfig, WordsConfig
+from lmexp.generation.forms import Continuation
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import generate, write
 from lmexp.tokenization import Tokenizer, learn
@@ -14,7 +15,7 @@ from tests.generation.setups import Fixed
 
 def written(says: Sequence[int], tokenizer: Tokenizer, prompt: str = "x") -> list[str]:
     model = Fixed(says, tokenizer.vocab_size)
-    return list(write(model, tokenizer, prompt, Sampling(max_tokens=len(says), temperature=0)))
+    return list(write(model, Continuation(tokenizer), prompt, Sampling(max_tokens=len(says), temperature=0)))
 
 
 def test_writing_yields_the_prompt_and_each_character_when_its_bytes_are_there() -> None:
@@ -50,7 +51,7 @@ def test_written_and_generated_text_is_what_its_tokens_decode_to(config: object)
     expected = tokenizer.decode(says)
     assert "".join(written(says, tokenizer, "two ")) == "two " + expected
     sampling = Sampling(max_tokens=len(says), temperature=0)
-    assert generate(Fixed(says, tokenizer.vocab_size), tokenizer, "two ", sampling) == expected
+    assert generate(Fixed(says, tokenizer.vocab_size), Continuation(tokenizer), "two ", sampling) == expected
 
 
 def test_words_are_written_with_spaces_between() -> None:

@@ -95,7 +95,7 @@ def test_positions_begin_anew_in_each_document() -> None:
 def test_rotation_is_a_product_of_complex_numbers() -> None:
     torch.manual_seed(0)
     x, theta = torch.randn(2, 3, 7, 8), 100.0
-    cos, sin = Rotary(8, theta).tables(7, torch.device("cpu"))
+    cos, sin = Rotary(8, theta).tables(7, torch.empty(0))
     numbers = torch.complex(x[..., :4].double(), x[..., 4:].double())
     angles = torch.arange(7)[:, None] * theta ** (-2 * torch.arange(4).double() / 8)
     turned = numbers * torch.exp(1j * angles)
@@ -105,7 +105,7 @@ def test_rotation_is_a_product_of_complex_numbers() -> None:
 def test_scores_of_rotated_vectors_depend_on_their_distance_only() -> None:
     torch.manual_seed(0)
     q, k = torch.randn(8), torch.randn(8)
-    cos, sin = Rotary(8, 10_000.0).tables(64, torch.device("cpu"))
+    cos, sin = Rotary(8, 10_000.0).tables(64, torch.empty(0))
     turned_q, turned_k = (rotate(x.expand(1, 1, 64, 8), cos, sin)[0, 0] for x in (q, k))
     scores = turned_q @ turned_k.T
     for distance in (0, 1, 17):
@@ -117,13 +117,13 @@ def test_scores_of_rotated_vectors_depend_on_their_distance_only() -> None:
 def test_rotation_keeps_lengths_and_leaves_position_0() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 1, 50, 6)
-    turned = rotate(x, *Rotary(6, 10_000.0).tables(50, torch.device("cpu")))
+    turned = rotate(x, *Rotary(6, 10_000.0).tables(50, torch.empty(0)))
     assert_close(turned.norm(dim=-1), x.norm(dim=-1))
     assert torch.equal(turned[:, :, 0], x[:, :, 0])
 
 
 def test_longer_tables_of_angles_begin_with_the_shorter_ones() -> None:
-    rotary, cpu = Rotary(8, 10_000.0), torch.device("cpu")
+    rotary, cpu = Rotary(8, 10_000.0), torch.empty(0)
     short = rotary.tables(20, cpu)
     long = rotary.tables(500, cpu)
     assert long[0].shape == (500, 8)
@@ -132,7 +132,7 @@ def test_longer_tables_of_angles_begin_with_the_shorter_ones() -> None:
 
 
 def test_angles_far_out_are_exact_to_float32() -> None:
-    cos, _ = Rotary(4, 10_000.0).tables(100_001, torch.device("cpu"))
+    cos, _ = Rotary(4, 10_000.0).tables(100_001, torch.empty(0))
     assert cos[100_000].tolist() == pytest.approx([math.cos(1e5), math.cos(1e3)] * 2, abs=1e-6)
 
 

@@ -10,8 +10,8 @@ import torch
 from lmexp import compose, load_run, train
 from lmexp.config.schema import build
 from lmexp.data.batches import EvaluationBatches
-from lmexp.data.order import training_batches
 from lmexp.data.corpus import prepare
+from lmexp.data.order import training_batches
 from lmexp.errors import ConfigError, DataError
 from lmexp.models.adapters import build_model
 from lmexp.runs.summary import summary

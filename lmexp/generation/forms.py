@@ -1,0 +1,102 @@
+"""What a prompt is to a run: the beginning of a text that goes on, or something said that is answered.
+
+No torch here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from lmexp.config.chat import ChatConfig
+from lmexp.config.train import TrainConfig
+from lmexp.data.examples import encode
+from lmexp.data.messages import Message, Role
+from lmexp.data.templates import Template, template_of
+from lmexp.errors import DataError
+from lmexp.tokenization import Tokenizer
+
+
+class Form(Protocol):
+    """Prompts as a model reads them."""
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end a text."""
+        ...
+
+    def ids(self, prompt: str) -> list[int]:
+        """Return what the model reads; raises DataError where the prompt cannot be read."""
+        ...
+
+    def shown(self, prompt: str, text: str) -> str:
+        """Return a prompt and what follows it, as people read it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A text goes on where the prompt stops."""
+
+    tokenizer: Tokenizer
+
+    @property
+    def ends(self) -> frozenset[int]:
+        end = self.tokenizer.end_of_document_id
+        return frozenset() if end is None else frozenset({end})
+
+    def ids(self, prompt: str) -> list[int]:
+        if not prompt:
+            first = self.tokenizer.begin_of_text_id
+            first = self.tokenizer.end_of_document_id if first is None else first
+            if first is None:
+                raise DataError("it is empty, and this tokenizer has no token to begin a text with; write a character")
+            return [first]
+        ids = self.tokenizer.encode(prompt).tolist()
+        if not ids:
+            raise DataError("it has no tokens: the tokenizer leaves all of it out; write something else")
+        return ids
+
+    def shown(self, prompt: str, text: str) -> str:
+        return prompt + text
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The prompt is what the user says, and an answer follows."""
+
+    tokenizer: Tokenizer
+    template: Template
+    system: str | None = None
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """The token with which the template ends an answer, and that which ends a document."""
+        probe = [Message(Role.user, "a"), Message(Role.assistant, "a")]
+        (example,) = encode([self.template.render(probe)], self.tokenizer)
+        last = set(example.ids[example.is_learned][-1:].tolist())
+        return Continuation(self.tokenizer).ends | (last & set(self.tokenizer.special_ids.values()))
+
+    def ids(self, prompt: str) -> list[int]:
+        return self.ids_of([Message(Role.user, prompt)])
+
+    def ids_of(self, messages: Sequence[Message]) -> list[int]:
+        """Return a conversation and the beginning of an answer."""
+        has_system = bool(messages) and messages[0].role is Role.system
+        if self.system is not None and not has_system:
+            messages = [Message(Role.system, self.system), *messages]
+        (example,) = encode([self.template.render(messages, asks=True)], self.tokenizer)
+        return example.ids.tolist()
+
+    def shown(self, prompt: str, text: str) -> str:
+        return text
+
+
+def form_of(config: TrainConfig, tokenizer: Tokenizer) -> Form:
+    """Return what prompts are to a run: it does what its task has taught it."""
+    if isinstance(config.data, ChatConfig):
+        return Answer(tokenizer, template_of(config.data.template, tokenizer), config.data.system)
+    return Continuation(tokenizer)

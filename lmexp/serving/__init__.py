@@ -1,0 +1,1 @@
+"""A trained run answers: in a terminal, and over HTTP."""
