@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from lmexp.config.data import Content, FilesConfig, Order
+from lmexp.config.data import Content, DataConfig, FilesConfig, Order
 from lmexp.config.schema import setting
 
 
@@ -27,11 +27,9 @@ class TooLong(Enum):
 
 
 @dataclass(kw_only=True)
-class ChatConfig(FilesConfig):
-    """Conversations of your own to learn the answers of: .json, .jsonl, .csv, .tsv (each also .gz) or .parquet."""
+class ConversationsConfig(DataConfig):
+    """What every option with conversations has: how they are written, and how they share rows."""
 
-    name = "chat"
-    builds = "lmexp.data.chat:Chat"
     content = Content.answers
 
     segments: bool = setting(True)
@@ -42,8 +40,6 @@ class ChatConfig(FilesConfig):
     template. auto: the tokenizer's own where it has one, else chatml."""
     system: str | None = setting(None)
     """What the system message says in conversations that have none; null for no system message."""
-    columns: dict[str, str] = setting(default_factory=dict)
-    """Names of your own for the usual keys: {prompt: question, completion: answer}."""
     packing: bool = setting(True)
     """Put several conversations into one row, which do not see each other; false gives each its own row."""
     too_long: TooLong = setting(TooLong.cut)
@@ -58,3 +54,22 @@ class ChatConfig(FilesConfig):
             yield "segments", "conversations in one row must not see each other; leave it at true"
         if not self.end_of_document:
             yield "end_of_document", "what stands after an answer is said by data.template; leave it at true"
+
+
+@dataclass(kw_only=True)
+class ChatConfig(ConversationsConfig, FilesConfig):
+    """Conversations of your own to learn the answers of: .json, .jsonl, .csv, .tsv (each also .gz) or .parquet."""
+
+    name = "chat"
+    builds = "lmexp.data.chat:Chat"
+
+    columns: dict[str, str] = setting(default_factory=dict)
+    """Names of your own for the usual keys: {prompt: question, completion: answer}."""
+
+
+@dataclass(kw_only=True)
+class PythonDocsQAConfig(ConversationsConfig):
+    """Questions about the running Python's standard library, answered from its docstrings."""
+
+    name = "python_docs_qa"
+    builds = "lmexp.data.python_docs_qa:PythonDocsQA"

@@ -92,6 +92,11 @@ class TrainConfig(Settings):
                 yield key, f"'{value}' cannot be the name of a folder"
 
     @property
+    def begins_with_weights(self) -> bool:
+        """Whether the model has learned something before: then the run is measured before its first step, too."""
+        return self.init_from is not None or isinstance(self.model, HFConfig)
+
+    @property
     def rows_per_step(self) -> int:
         """Rows in one optimizer step."""
         return self.data.global_batch_size or self.data.rows * self.trainer.accumulate

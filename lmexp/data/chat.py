@@ -1,45 +1,29 @@
-"""Conversations of a user, from files in the usual formats to ids with what is learned of them."""
+"""Conversations of a user, from files in the usual formats.
+
+Which are held out does not depend on the seed of a run, so runs with different seeds can be compared.
+"""
 
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 
 from lmexp.config.chat import ChatConfig
-from lmexp.data.examples import Example, encode
+from lmexp.data.conversations import Conversations
 from lmexp.data.files import Files
 from lmexp.data.formats import conversations_of, pair_of
-from lmexp.data.messages import Conversation, Piece
+from lmexp.data.messages import Conversation
 from lmexp.data.rows import SUFFIXES, read_rows
 from lmexp.data.source import SPLITS
-from lmexp.data.templates import Template, template_of
 from lmexp.errors import DataError
-from lmexp.tokenization import Tokenizer, token_files, with_special_tokens
-from lmexp.tokenization.token_files import SplitCounts
 
 
-class Chat(Files):
+class Chat(Conversations, Files):
     """Conversations from files."""
 
     config: ChatConfig
     suffixes = SUFFIXES
 
-    def documents(self, split: str) -> Iterator[str]:
-        """Yield what is said in each conversation, to learn a tokenizer from."""
-        for _, conversation in self._conversations(split):
-            yield "\n".join(message.content for message in conversation.messages)
-
-    def fitting(self, tokenizer: Tokenizer) -> Tokenizer:
-        return with_special_tokens(tokenizer, template_of(self.config.template, tokenizer).special_tokens)
-
-    def write(self, folder: Path, split: str, tokenizer: Tokenizer) -> SplitCounts:
-        return token_files.write_examples(folder, split, self._examples(split, tokenizer), tokenizer.vocab_size)
-
-    def _examples(self, split: str, tokenizer: Tokenizer) -> Iterator[Example]:
-        template = template_of(self.config.template, tokenizer)
-        return encode((_written(template, *placed) for placed in self._conversations(split)), tokenizer)
-
-    def _conversations(self, split: str) -> Iterator[tuple[str, Conversation]]:
+    def conversations(self, split: str) -> Iterator[tuple[str, Conversation]]:
         if self.files[split] and split != "train":
             yield from self._read(split)
             return
@@ -70,10 +54,3 @@ class Chat(Files):
             for place, row in read_rows(path, self.config, pair=pair_of(self.config)):
                 for conversation in conversations_of(row, place, self.config):
                     yield place, conversation
-
-
-def _written(template: Template, place: str, conversation: Conversation) -> list[Piece]:
-    try:
-        return template.render(conversation.messages, conversation.tools)
-    except DataError as error:
-        raise DataError(f"{place}: {error}") from None

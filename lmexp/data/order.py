@@ -3,7 +3,7 @@
 from collections.abc import Sized
 from typing import Any, Protocol
 
-from lmexp.config.chat import ChatConfig
+from lmexp.config.chat import ConversationsConfig
 from lmexp.config.data import DataConfig, Order
 from lmexp.data.batches import Batch, Batches, ContiguousBatches, EvaluationBatches, ShuffledBatches
 from lmexp.data.packing import ExampleBatches, ExampleEvaluationBatches
@@ -21,7 +21,7 @@ def training_batches(
 ) -> Batches:
     """Return the training batches of a config for one rank."""
     place: dict[str, Any] = {"rank": rank, "world_size": world_size}
-    if isinstance(config, ChatConfig):
+    if isinstance(config, ConversationsConfig):
         return ExampleBatches(file, config, seed=seed, accumulate=accumulate, **place)
     if config.order is Order.contiguous:
         return ContiguousBatches(file, config, accumulate=accumulate, **place)
@@ -30,6 +30,6 @@ def training_batches(
 
 def evaluation_batches(file: TokenFile, config: DataConfig, *, rank: int = 0, world_size: int = 1) -> Split:
     """Return the batches of a whole split for one rank."""
-    if isinstance(config, ChatConfig):
+    if isinstance(config, ConversationsConfig):
         return ExampleEvaluationBatches(file, config, rank=rank, world_size=world_size)
     return EvaluationBatches(file, config, rank=rank, world_size=world_size)

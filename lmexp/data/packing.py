@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmexp.config.chat import ChatConfig, TooLong
+from lmexp.config.chat import ConversationsConfig, TooLong
 from lmexp.config.data import DataConfig
 from lmexp.data.batches import IGNORE, Batch
 from lmexp.errors import DataError
@@ -41,7 +41,7 @@ class Examples:
 def usable(file: TokenFile, config: DataConfig) -> Examples:
     """Return the examples of a split that are trained on, and how many are not."""
     assert file.is_learned is not None
-    assert isinstance(config, ChatConfig)
+    assert isinstance(config, ConversationsConfig)
     starts = np.asarray(file.document_starts)
     whole = np.diff(starts, append=len(file.ids)) - 1
     is_long = whole > config.context_length
@@ -103,7 +103,14 @@ class ExampleBatches:
     """Rows of examples in an order that is drawn anew for each epoch."""
 
     def __init__(
-        self, file: TokenFile, config: ChatConfig, *, seed: int, accumulate: int, rank: int = 0, world_size: int = 1
+        self,
+        file: TokenFile,
+        config: ConversationsConfig,
+        *,
+        seed: int,
+        accumulate: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         require_learnable(file, config, "train")
         self.file, self.config, self.seed, self.accumulate = file, config, seed, accumulate
@@ -146,7 +153,7 @@ class ExampleBatches:
 class ExampleEvaluationBatches:
     """All examples of a split, each learned token once, whatever the batch size and the ranks."""
 
-    def __init__(self, file: TokenFile, config: ChatConfig, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, file: TokenFile, config: ConversationsConfig, *, rank: int = 0, world_size: int = 1) -> None:
         self.file, self.config, self.examples = file, config, usable(file, config)
         bins = _bins_of(self.examples.lengths, config)[rank::world_size]
         rows = config.evaluation_rows
@@ -181,7 +188,7 @@ def rows_of(file: TokenFile, examples: Examples, bins: list[Bin], width: int) ->
     return {key: torch.from_numpy(value) for key, value in batch.items()}
 
 
-def _bins_of(lengths: NDArray[np.int64], config: ChatConfig) -> list[Bin]:
+def _bins_of(lengths: NDArray[np.int64], config: ConversationsConfig) -> list[Bin]:
     return pack(lengths, config.context_length) if config.packing else [[item] for item in range(len(lengths))]
 
 

@@ -37,25 +37,31 @@ class PythonDocs(Source):
 
     @cached_property
     def _documents(self) -> dict[str, str]:
-        """All documents by name; collecting them takes some seconds, so they are kept in the cache."""
+        return {name: _as_text(entries) for name, entries in self.entries.items()}
+
+    @cached_property
+    def entries(self) -> dict[str, list[list[str]]]:
+        """All documents by name, each a list of (kind, heading, text); collecting them takes some seconds, so they are
+        kept in the cache.
+        """
         library = Path(sysconfig.get_path("stdlib"))
         identity = f"{library} {sysconfig.get_config_var('py_version')} {os.stat(library).st_mtime_ns}"
         name = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
-        path = cache_folder(self.config) / f"python_docs-{name}.json"
+        path = cache_folder(self.config) / f"python_docs_entries-{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            documents = dict(sorted([*_modules(library), *_topics()]))
-        if not documents:
+            entries = dict(sorted([*_modules(library), *_topics()]))
+        if not entries:
             raise DataError(f"this Python has no standard library in source form at {library}; use data=text")
         part = part_of(path)
         try:
-            part.write_text(json.dumps(documents), encoding="utf-8")
+            part.write_text(json.dumps(entries), encoding="utf-8")
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-        return documents
+        return entries
 
     @cached_property
     def fingerprint(self) -> str:
@@ -63,21 +69,30 @@ class PythonDocs(Source):
 
     def documents(self, split: str) -> Iterator[str]:
         for name, text in self._documents.items():
-            share = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big") % SHARES
-            if HELD_OUT.get(share, "train") == split:
+            if split_of(name) == split:
                 yield text
 
 
-def _topics() -> Iterator[tuple[str, str]]:
+def split_of(name: str) -> str:
+    """Return the split of a module or topic."""
+    share = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big") % SHARES
+    return HELD_OUT.get(share, "train")
+
+
+def _as_text(entries: list[list[str]]) -> str:
+    return "\n".join(f"{heading}\n\n{text}\n" if heading else f"{text}\n" for _, heading, text in entries)
+
+
+def _topics() -> Iterator[tuple[str, list[list[str]]]]:
     try:
         from pydoc_data.topics import topics
     except ImportError:  # some distributions leave it out
         return
     for name, text in topics.items():
-        yield f"topic {name}", text.strip() + "\n"
+        yield f"topic {name}", [["topic", "", text.strip()]]
 
 
-def _modules(library: Path) -> Iterator[tuple[str, str]]:
+def _modules(library: Path) -> Iterator[tuple[str, list[list[str]]]]:
     for path in sorted(library.rglob("*.py")):
         relative = path.relative_to(library)
         if NOT_DOCUMENTATION & set(relative.parts):
@@ -88,18 +103,18 @@ def _modules(library: Path) -> Iterator[tuple[str, str]]:
         except (OSError, SyntaxError, ValueError):
             continue
         name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
-        entries = [f"{heading}\n\n{text.strip()}\n" for heading, text in _docstrings(tree, name)]
+        entries = list(_docstrings(tree, name))
         if entries:
-            yield f"module {name}", "\n".join(entries)
+            yield f"module {name}", entries
 
 
-def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
+def _docstrings(node: ast.AST, name: str) -> Iterator[list[str]]:
     if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         name = f"{name}.{node.name}"
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         text = ast.get_docstring(node)
         if text:
-            yield name, text.encode("utf-8", "replace").decode()
+            yield [type(node).__name__, name, text.encode("utf-8", "replace").decode().strip()]
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, ast.expr):  # most of a tree, and no docstring is in one
             yield from _docstrings(child, name)

@@ -5,6 +5,7 @@ tokens count in what a template writes itself; in what somebody says they are te
 and Llama 3 are those of their published templates, Alpaca's that of its training script.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,29 @@ class Turns:
         if asks:
             pieces += self._own(self.around[Role.assistant][0])
         return pieces
+
+    def as_jinja(self) -> str:
+        """Return the same template as transformers takes it, without tools."""
+        content = "{{ message['content'] | trim }}" if self.is_stripped else "{{ message['content'] }}"
+        parts = [self._literal(self.begin)]
+        if self.system is not None:
+            before, after = self.around[Role.system]
+            system = self._literal(before + self.system + after)
+            parts.append("{% if messages[0]['role'] != 'system' %}" + system + "{% endif %}")
+        parts.append("{% for message in messages %}")
+        for number, (role, (before, after)) in enumerate(self.around.items()):
+            said = content
+            if role is Role.assistant:
+                said = "{% generation %}" + content + self._literal(self.end_of_answer) + "{% endgeneration %}"
+            parts.append(f"{{% {'elif' if number else 'if'} message['role'] == '{role.name}' %}}")
+            parts += [self._literal(before), said, self._literal(after)]
+        asked = self._literal(self.around[Role.assistant][0])
+        parts.append("{% endif %}{% endfor %}{% if add_generation_prompt %}" + asked + "{% endif %}")
+        return "".join(parts)
+
+    def _literal(self, text: str) -> str:
+        named = {BEGIN_OF_TEXT: "bos_token", END_OF_DOCUMENT: "eos_token"}
+        return "".join(f"{{{{ {named.get(piece.text) or json.dumps(piece.text)} }}}}" for piece in self._own(text))
 
     def _with_system(self, messages: Sequence[Message], tools: str | None) -> Iterator[Message]:
         has_system = bool(messages) and messages[0].role is Role.system

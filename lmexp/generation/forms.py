@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from lmexp.config.chat import ChatConfig
+from lmexp.config.chat import ConversationsConfig
 from lmexp.config.train import TrainConfig
 from lmexp.data.examples import encode
 from lmexp.data.messages import Message, Role
@@ -97,6 +97,6 @@ class Answer:
 
 def form_of(config: TrainConfig, tokenizer: Tokenizer) -> Form:
     """Return what prompts are to a run: it does what its task has taught it."""
-    if isinstance(config.data, ChatConfig):
+    if isinstance(config.data, ConversationsConfig):
         return Answer(tokenizer, template_of(config.data.template, tokenizer), config.data.system)
     return Continuation(tokenizer)

@@ -16,8 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lmexp.checkpoints import LoadedRun, load_run
+from lmexp.config.chat import ConversationsConfig
 from lmexp.config.model import Kind, OwnModelConfig
+from lmexp.data.templates import Turns, template_of
 from lmexp.errors import ConfigError, RunError, StorageError
+from lmexp.generation.forms import form_of
 from lmexp.interchange import document
 from lmexp.interchange.convert import family_of, to_published, write_config
 from lmexp.interchange.model_card import model_card
@@ -55,7 +58,14 @@ def _write_hf(loaded: LoadedRun, folder: Path) -> None:
         whole_model(loaded.model).save_pretrained(folder)
     else:
         _write_own_model(loaded, folder)
-    write_hf_tokenizer(loaded.tokenizer, folder, max_length=loaded.model.max_length)
+    template = loaded.config.data.template if isinstance(loaded.config.data, ConversationsConfig) else None
+    turns = None if template is None else template_of(template, loaded.tokenizer)
+    write_hf_tokenizer(
+        loaded.tokenizer,
+        folder,
+        max_length=loaded.model.max_length,
+        chat_template=turns.as_jinja() if isinstance(turns, Turns) else None,
+    )
 
 
 def _write_own_model(loaded: LoadedRun, folder: Path) -> None:
@@ -70,9 +80,16 @@ def _write_own_model(loaded: LoadedRun, folder: Path) -> None:
     published = write_config(family, config, vocab_size=len(weights["embedding.weight"]), max_length=max_length or 0)
     end = tokenizer.end_of_document_id
     begin = getattr(tokenizer, "begin_of_text_id", None)
-    special = {"bos_token_id": end if begin is None else begin, "eos_token_id": end, "pad_token_id": None}
+    special: dict[str, Any] = {
+        "bos_token_id": end if begin is None else begin,
+        "eos_token_id": end,
+        "pad_token_id": None,
+    }
     _write_json(folder / CONFIG, published | special)
     if config.kind is Kind.decoder:
+        ends = sorted(form_of(loaded.config, tokenizer).ends)
+        if len(ends) > 1:
+            special["eos_token_id"] = ends
         given = {key: number for key, number in special.items() if number is not None}
         _write_json(folder / "generation_config.json", {"do_sample": True} | given)
     _save(to_published(family, config, weights), folder / WEIGHTS)

@@ -72,6 +72,7 @@ class Task(LightningModule):
         self._peak_flops: float | None = None
         self._carried: dict[int, LSTMState] = {}
         self._evaluation = Evaluation()
+        self._resumes_stopwatch = False
 
     def start_head_at_frequencies(self) -> None:
         """Let an output bias, where there is one, start at the frequencies of the tokens in the training split."""
@@ -240,6 +241,7 @@ class Task(LightningModule):
     # -- evaluation -------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
+        self._resumes_stopwatch = self.stopwatch.is_running
         self.stopwatch.pause()
         self._evaluation = Evaluation()
 
@@ -248,7 +250,8 @@ class Task(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._finish_evaluation("val")
-        self.stopwatch.start()
+        if self._resumes_stopwatch:
+            self.stopwatch.start()
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step

@@ -41,6 +41,11 @@ class Stopwatch:
         self._since_restart = 0.0
         self._started: float | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether time is counted now."""
+        return self._started is not None
+
     def start(self) -> None:
         """Let it run."""
         if self._started is None:

@@ -98,6 +98,8 @@ class Checkpoints(Callback):
         raise Stopped(f"stopped at step {task.steps_done}; the same command goes on from there", self.signals.agreed)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if not pl_module.steps_done:  # of weights that the run began with, which are kept elsewhere
+            return
         measured = {key: value for key, value in pl_module.last_metrics.items() if key.startswith("val/")}
         value = measured.get(self.config.metric)
         self._measured_at = (pl_module.steps_done, measured)
@@ -159,10 +161,16 @@ class Checkpoints(Callback):
 
 
 class Samples(Callback):
-    """Generate texts from fixed prompts, every so many steps and at the end."""
+    """Generate texts from fixed prompts: before the first step of a run that begins with weights, every so many steps,
+    and at the end.
+    """
 
     def __init__(self, config: SamplesConfig, run: RunFolder) -> None:
         self.config, self.run = config, run
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if not pl_module.steps_done and pl_module.config.begins_with_weights:
+            self._sample(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         every, step = self.config.every_steps, pl_module.steps_done

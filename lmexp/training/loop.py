@@ -109,6 +109,8 @@ def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, da
     if config.trainer.compile:
         task.model.compile()
         task.model.head.compile()
+    if checkpoint is None and config.begins_with_weights and data.corpus.splits["val"].tokens > 1:
+        trainer.validate(task, data, verbose=False)
     trainer.fit(task, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     measured = {key for row in run.metrics if row["step"] == task.steps_done for key in row}
     if "val/loss_nats" not in measured and data.corpus.splits["val"].tokens > 1:

@@ -258,7 +258,7 @@ def test_the_files_of_the_shared_data_are_all_read(shared_data: Path):
     }
     for name, count in counts.items():
         source = Chat(ChatConfig(path=str(shared_data / name)))
-        found = {split: [c for _, c in source._conversations(split)] for split in ("train", "val", "test")}
+        found = {split: [c for _, c in source.conversations(split)] for split in ("train", "val", "test")}
         assert sum(map(len, found.values())) == count, name
         assert not set(map(repr, found["train"])) & set(map(repr, found["val"]))
         assert all(any(m.is_answer for m in one.messages) for one in found["train"])

@@ -1,5 +1,6 @@
 """Every recipe and every debug option in conf/ runs, for two steps on a small text."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,14 +8,21 @@ import pytest
 from lmexp import compose, train
 from lmexp.config.options import list_groups
 
-FEW_PIECES = {"wikitext2_fast": ["tokenizer.vocab_size=400"]}
+OWN = {
+    "wikitext2_fast": ["tokenizer.vocab_size=400"],
+    "sft": ["data.path=chat.jsonl", "tokenizer=bytes", "data.context_length=64"],
+}
+"""What an experiment needs to be so small."""
 SMALL = ["data.batch_size=4", "data.context_length=16", "model.num_layers=1", "model.hidden_size=8"]
 
 
 @pytest.mark.parametrize("experiment", list_groups()["experiment"])
 def test_every_experiment_runs_two_steps(experiment: str, folder: Path, text_file: Path) -> None:
-    overrides = [f"experiment={experiment}", f"data.path={text_file}", "debug=fast", *SMALL]
-    run = train(compose("train", [*overrides, *FEW_PIECES.get(experiment, []), "trainer.max_epochs=null"]))
+    rows = [{"prompt": line, "completion": line[::-1]} for line in text_file.read_text().splitlines()[:200]]
+    Path("chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = [] if experiment == "sft_demo" else [f"data.path={text_file}"]
+    overrides = [f"experiment={experiment}", *path, "debug=fast", *SMALL, *OWN.get(experiment, [])]
+    run = train(compose("train", [*overrides, "trainer.max_epochs=null"]))
     assert run.record["status"] == "done"
     assert run.record["step"] == 2
     assert run.path.parent.name == "debug"
