@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = ["quickstart", "compare_runs"]
 ALLOWED = {
     "lmexp",
+    "lmexp.generation.forms.form_of",
     "lmexp.generation.sampling.Sampling",
     "lmexp.generation.text.generate",
     "matplotlib.pyplot",

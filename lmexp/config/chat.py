@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 from lmexp.config.data import Content, DataConfig, FilesConfig, Order
 from lmexp.config.schema import setting
@@ -31,6 +32,8 @@ class ConversationsConfig(DataConfig):
     """What every option with conversations has: how they are written, and how they share rows."""
 
     content = Content.answers
+    examples_per_unit: ClassVar[int] = 1
+    """Conversations that stay together in a row."""
 
     segments: bool = setting(True)
     """Cut attention and LSTM state between conversations that share a row; always true."""
@@ -65,6 +68,16 @@ class ChatConfig(ConversationsConfig, FilesConfig):
 
     columns: dict[str, str] = setting(default_factory=dict)
     """Names of your own for the usual keys: {prompt: question, completion: answer}."""
+
+
+@dataclass(kw_only=True)
+class PreferencesConfig(ChatConfig):
+    """Answers of which one is better: rows with prompt, chosen and rejected, in the files that data=chat reads."""
+
+    name = "preferences"
+    builds = "lmexp.data.chat:Chat"
+    content = Content.preferences
+    examples_per_unit = 2
 
 
 @dataclass(kw_only=True)

@@ -33,6 +33,7 @@ class Content(Enum):
 
     text = "text"
     answers = "answers"
+    preferences = "preferences"
 
 
 class DecodingErrors(Enum):

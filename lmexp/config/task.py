@@ -1,6 +1,7 @@
 """What the model learns to do."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import ClassVar
 
 from lmexp.config.data import Content
@@ -48,3 +49,26 @@ class SFTConfig(TaskConfig):
     name = "sft"
     builds = "lmexp.tasks.sft:SFT"
     reads = Content.answers
+
+
+class Reference(Enum):
+    """How the model that a preference is learned from is asked."""
+
+    precomputed = "precomputed"
+    live = "live"
+
+
+@dataclass(kw_only=True)
+class PreferenceConfig(TaskConfig):
+    """Prefer the chosen answer to the rejected one, near to what the model was before (DPO)."""
+
+    name = "preference"
+    builds = "lmexp.tasks.preference:Preference"
+    reads = Content.preferences
+
+    beta: float = setting(0.1, above=0)
+    """How much it costs to go away from the reference: the smaller, the further the model may go."""
+    reference: Reference = setting(Reference.precomputed)
+    """The reference is the model as the run begins. precomputed: it is asked once about every answer, and what it says
+    is kept in the run folder. live: a copy of it is asked at every step, which takes memory and time; of a model with
+    adapters no copy is needed."""

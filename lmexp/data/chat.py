@@ -16,25 +16,27 @@ from lmexp.data.rows import SUFFIXES, read_rows
 from lmexp.data.source import SPLITS
 from lmexp.errors import DataError
 
+Placed = tuple[str, Conversation]
+"""Where a conversation stands, and what it is."""
+
 
 class Chat(Conversations, Files):
-    """Conversations from files."""
+    """Conversations from files, or pairs of them of which the first is better."""
 
     config: ChatConfig
     suffixes = SUFFIXES
 
     def conversations(self, split: str) -> Iterator[tuple[str, Conversation]]:
-        if self.files[split] and split != "train":
-            yield from self._read(split)
-            return
-        for number, placed in enumerate(self._read("train")):
-            if self._split_of[number] == split:
-                yield placed
+        for number, unit in enumerate(self._read(split if self.files[split] else "train")):
+            if (self.files[split] and split != "train") or self._split_of[number] == split:
+                yield from unit
 
     @cached_property
     def _split_of(self) -> list[str]:
-        """The split of each conversation; those with the same messages are in the same one."""
-        contents = [hashlib.blake2b(repr(c).encode(), digest_size=8).hexdigest() for _, c in self._read("train")]
+        """The split of each conversation of the training files; those with the same messages are in the same one, and
+        pairs of answers to the same question, too.
+        """
+        contents = [_digest(unit) for unit in self._read("train")]
         if not contents:
             raise DataError(f"{self.config.path}: there is no conversation in it")
         different = sorted(set(contents))
@@ -49,8 +51,16 @@ class Chat(Conversations, Files):
             raise DataError(f"{self.config.path}: {len(different)} conversations are too few to hold some of them out")
         return [splits.get(content, "train") for content in contents]
 
-    def _read(self, split: str) -> Iterator[tuple[str, Conversation]]:
+    def _read(self, split: str) -> Iterator[list[Placed]]:
+        """Yield what stays together: one conversation, or a pair."""
+        together = self.config.examples_per_unit
         for path in self.files[split]:
             for place, row in read_rows(path, self.config, pair=pair_of(self.config)):
-                for conversation in conversations_of(row, place, self.config):
-                    yield place, conversation
+                found = [(place, conversation) for conversation in conversations_of(row, place, self.config)]
+                yield from (found[i : i + together] for i in range(0, len(found), together))
+
+
+def _digest(unit: list[Placed]) -> str:
+    _, first = unit[0]
+    content = first if len(unit) == 1 else first.messages[:-1]
+    return hashlib.blake2b(repr(content).encode(), digest_size=8).hexdigest()

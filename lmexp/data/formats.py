@@ -7,13 +7,16 @@
 | prompt with replies | an OpenAssistant tree, of which the best-ranked path is taken |
 | instruction, output (input, history) | Alpaca's; with instances in the place of input and output Self-Instruct's |
 | prompt, completion | a pair of texts, or of lists of messages |
+| prompt, chosen, rejected | of preferences: the same twice; without a prompt two whole conversations |
 """
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from lmexp.config.chat import ChatConfig
+from lmexp.config.data import Content
 from lmexp.data.file_text import without_half_surrogates
 from lmexp.data.messages import Conversation, Message, Role, conversation
 from lmexp.data.rows import Row
@@ -29,10 +32,11 @@ ROLES = {
 """What the formats call those who speak."""
 KEYS_SHOWN = 10
 KNOWN = "messages; conversations; instruction and output; prompt and completion"
+KNOWN_PREFERENCES = "prompt, chosen and rejected; chosen and rejected"
 
 
 def conversations_of(row: Row, place: str, config: ChatConfig) -> Iterator[Conversation]:
-    """Yield the conversations of a row, one but for Self-Instruct's instances.
+    """Yield the conversations of a row: one, of Self-Instruct's instances each, of preferences the better one first.
 
     Raises:
         DataError: it is of no known format, or what it holds is no conversation.
@@ -40,9 +44,10 @@ def conversations_of(row: Row, place: str, config: ChatConfig) -> Iterator[Conve
     row = row | {usual: row[own] for usual, own in config.columns.items() if own in row}
     for missing in (own for own in config.columns.values() if own not in row):
         raise DataError(f"{place} has no key '{missing}' ({_keys(row)}); it is named by data.columns")
-    reader = next((read for fits, read in FORMATS if fits(row)), None)
+    formats, known = (FORMATS, KNOWN) if config.content is Content.answers else (PREFERENCES, KNOWN_PREFERENCES)
+    reader = next((read for fits, read in formats if fits(row)), None)
     if reader is None:
-        raise DataError(f"{place} is of no known format ({_keys(row)}); known are {KNOWN}; name yours in data.columns")
+        raise DataError(f"{place} is of no known format ({_keys(row)}); known are {known}; name yours in data.columns")
     for messages in reader(row, place):
         system = row.get("system") or row.get("system_prompt") or config.system
         if system is not None and messages and messages[0].role is not Role.system:
@@ -114,7 +119,30 @@ def _of_pair(row: Row, place: str) -> Messages:
         yield [*asked, Message(Role.assistant, _text(completion, f"{place}: completion"))]
 
 
-FORMATS: list[tuple[Callable[[Row], bool], Callable[[Row, str], Messages]]] = [
+def _of_preference(row: Row, place: str) -> Messages:
+    """Yield the chosen conversation and the rejected one, of which only the last answer is learned."""
+    prompt = row.get("prompt")
+    asked = []
+    if isinstance(prompt, list):
+        asked = _messages(prompt, place)
+    elif prompt is not None:
+        asked = [Message(Role.user, _text(prompt, f"{place}: prompt"))]
+    for key in ("chosen", "rejected"):
+        said = row[key]
+        answer = _messages(said, f"{place}: {key}") if isinstance(said, list) else [_answer(said, f"{place}: {key}")]
+        messages = answer if answer[: len(asked)] == asked else [*asked, *answer]
+        if not messages or messages[-1].role is not Role.assistant:
+            raise DataError(f"{place}: {key} does not end with an answer")
+        yield [*(replace(message, is_learned=False) for message in messages[:-1]), messages[-1]]
+
+
+def _answer(value: Any, place: str) -> Message:
+    return Message(Role.assistant, _text(value, place))
+
+
+Reader = tuple[Callable[[Row], bool], Callable[[Row, str], Messages]]
+PREFERENCES: list[Reader] = [(lambda row: "chosen" in row and "rejected" in row, _of_preference)]
+FORMATS: list[Reader] = [
     (lambda row: "messages" in row or isinstance(row.get("conversations"), list), _of_messages),
     (lambda row: isinstance(row.get("prompt"), dict), _of_tree),
     (lambda row: "instruction" in row and ("output" in row or "instances" in row), _of_instruction),

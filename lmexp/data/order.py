@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from lmexp.config.chat import ConversationsConfig
 from lmexp.config.data import DataConfig, Order
 from lmexp.data.batches import Batch, Batches, ContiguousBatches, EvaluationBatches, ShuffledBatches
-from lmexp.data.packing import ExampleBatches, ExampleEvaluationBatches
+from lmexp.data.example_batches import ExampleBatches, ExampleEvaluationBatches
 from lmexp.tokenization import TokenFile
 
 

@@ -29,6 +29,8 @@ NOT_DOCUMENTATION = {
     "__pycache__",
 }
 HELD_OUT = {0: "val", 1: "test"}
+KINDS_OF_FUNCTIONS = {"module": "function", "class": "method", "function": "local", "method": "local", "local": "local"}
+"""What a function is, by what it is in."""
 SHARES = 20  # one twentieth of the modules for each held-out split
 
 
@@ -47,7 +49,7 @@ class PythonDocs(Source):
         library = Path(sysconfig.get_path("stdlib"))
         identity = f"{library} {sysconfig.get_config_var('py_version')} {os.stat(library).st_mtime_ns}"
         name = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
-        path = cache_folder(self.config) / f"python_docs_entries-{name}.json"
+        path = cache_folder(self.config) / f"python_docs_kinds-{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return json.loads(path.read_text(encoding="utf-8"))
@@ -108,13 +110,14 @@ def _modules(library: Path) -> Iterator[tuple[str, list[list[str]]]]:
             yield f"module {name}", entries
 
 
-def _docstrings(node: ast.AST, name: str) -> Iterator[list[str]]:
+def _docstrings(node: ast.AST, name: str, kind: str = "module") -> Iterator[list[str]]:
     if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         name = f"{name}.{node.name}"
+        kind = "class" if isinstance(node, ast.ClassDef) else KINDS_OF_FUNCTIONS[kind]
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         text = ast.get_docstring(node)
         if text:
-            yield [type(node).__name__, name, text.encode("utf-8", "replace").decode().strip()]
+            yield [kind, name, text.encode("utf-8", "replace").decode().strip()]
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, ast.expr):  # most of a tree, and no docstring is in one
-            yield from _docstrings(child, name)
+            yield from _docstrings(child, name, kind)

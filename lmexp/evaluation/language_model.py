@@ -49,9 +49,9 @@ def evaluate(run: str, overrides: Sequence[str] = (), *, checkpoint: str = "last
     num_targets: dict[str, int] = {}
     for split in SPLITS:
         if corpus.splits[split].tokens > 1:
-            sums = _run(task, corpus, data, split)
-            metrics |= task.metrics_of(split, sums.loss_sum.item(), sums.num_targets.item())
-            num_targets[split] = int(sums.num_targets)
+            totals = _run(task, corpus, data, split).totals.tolist()
+            metrics |= task.metrics_of(split, totals[:-1], totals[-1])
+            num_targets[split] = int(totals[-1])
     if not metrics:
         raise DataError("there is no val or test split in this data; set data.val_fraction or data.val_path")
     return {
@@ -79,7 +79,7 @@ def as_table(result: dict[str, Any]) -> str:
 
 @torch.no_grad()
 def _run(task: Task, corpus: Corpus, data: DataConfig, split: str) -> Evaluation:
-    batches, sums = evaluation_batches(corpus.open(split), data), Evaluation()
+    batches, sums = evaluation_batches(corpus.open(split), data), Evaluation(task.num_sums)
     device = next(task.model.parameters()).device
     for number in range(len(batches)):
         batch = {key: value.to(device) for key, value in batches[number].items()}

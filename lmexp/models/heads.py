@@ -91,7 +91,7 @@ class Head(nn.Module):
 
 def single(logits: Tensor) -> Tensor:
     """Return logits at least as exact as float32, in which losses are computed."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits if logits.dtype is torch.float64 else logits.float()
 
 
 class ChunkedNLL(torch.autograd.Function):

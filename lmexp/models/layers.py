@@ -131,7 +131,7 @@ class Rotary(nn.Module):
 
         Shape: (length, D) each.
         """
-        device, dtype = like.device, torch.promote_types(like.dtype, torch.float32)
+        device, dtype = like.device, torch.float64 if like.dtype is torch.float64 else torch.float32
         known = None if self._tables is None else self._tables[0]
         if known is None or len(known) < length or known.device != device or known.dtype != dtype:
             with torch.inference_mode(False):  # a table made in validation serves training too

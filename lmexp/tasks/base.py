@@ -8,9 +8,9 @@ had not been (design rule 3). Metrics are summed on the device and written every
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -50,6 +50,9 @@ class Task(LightningModule):
     Lightning hands in a stretch of optimizer steps at a time, for its hooks cost more than a small model's step.
     """
 
+    num_sums: ClassVar[int] = 1
+    """What an evaluation sums up beside the number of targets."""
+
     def __init__(
         self, config: TaskConfig, *, train_config: TrainConfig, model: LanguageModel, corpus: Corpus, max_steps: int
     ) -> None:
@@ -71,7 +74,7 @@ class Task(LightningModule):
         self._is_sharded = False
         self._peak_flops: float | None = None
         self._carried: dict[int, LSTMState] = {}
-        self._evaluation = Evaluation()
+        self._evaluation = Evaluation(self.num_sums)
         self._resumes_stopwatch = False
 
     def start_head_at_frequencies(self) -> None:
@@ -102,11 +105,14 @@ class Task(LightningModule):
         raise NotImplementedError
 
     def evaluate(self, batch: Batch, carried: Any) -> tuple[Tensor, Tensor, Any]:
-        """Return (sum of losses, number of targets, state to carry) without gradients."""
+        """Return (sum of losses, number of targets, state to carry) without gradients; in the place of the first
+        `num_sums` sums, the losses first.
+        """
         raise NotImplementedError
 
-    def metrics_of(self, split: str, loss_sum: float, num_targets: float) -> Metrics:
-        """Return the metrics of a split."""
+    def metrics_of(self, split: str, sums: Sequence[float], num_targets: float) -> Metrics:
+        """Return the metrics of a split from what `evaluate` has summed, the loss first."""
+        loss_sum = sums[0]
         return {
             f"{split}/loss_nats": loss_sum / num_targets,
             f"{split}/bits_per_byte": bits_per_byte(loss_sum, num_bytes=self.corpus.splits[split].bytes),
@@ -243,7 +249,7 @@ class Task(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._resumes_stopwatch = self.stopwatch.is_running
         self.stopwatch.pause()
-        self._evaluation = Evaluation()
+        self._evaluation = Evaluation(self.num_sums)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation.add(*self.evaluate(batch, self._evaluation.carried))
@@ -260,9 +266,9 @@ class Task(LightningModule):
         self._finish_evaluation("test")
 
     def _finish_evaluation(self, split: str) -> None:
-        totals = torch.stack((self._evaluation.loss_sum, self._evaluation.num_targets)).to(self.device)
-        loss_sum, num_targets = self.trainer.strategy.reduce(totals, reduce_op="sum").tolist()
-        metrics = self.metrics_of(split, loss_sum, num_targets)
+        totals = self._evaluation.totals.to(self.device)
+        *sums, num_targets = self.trainer.strategy.reduce(totals, reduce_op="sum").tolist()
+        metrics = self.metrics_of(split, sums, num_targets)
         self.record(metrics)
         self.log_dict(metrics, logger=False)  # for callbacks that watch a metric
 

@@ -21,16 +21,22 @@ class Counters:
 class Evaluation:
     """Sums over a split."""
 
-    def __init__(self) -> None:
-        self.loss_sum = torch.zeros((), dtype=torch.float64)
+    def __init__(self, num_sums: int = 1) -> None:
+        self.num_sums = num_sums
+        self.sums = torch.zeros((), dtype=torch.float64)
         self.num_targets = torch.zeros((), dtype=torch.float64)
         self.carried: Any = None
 
-    def add(self, loss_sum: Tensor, num_targets: Tensor, carried: Any) -> None:
+    def add(self, sums: Tensor, num_targets: Tensor, carried: Any) -> None:
         """Add a batch."""
-        self.loss_sum = self.loss_sum + loss_sum.double()
+        self.sums = self.sums + sums.double()
         self.num_targets = self.num_targets + num_targets
         self.carried = carried
+
+    @property
+    def totals(self) -> Tensor:
+        """The sums, and the number of targets after them."""
+        return torch.cat((self.sums.expand(self.num_sums), self.num_targets[None]))
 
 
 class Stopwatch:

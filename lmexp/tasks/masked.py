@@ -7,7 +7,7 @@ Source: Devlin et al. 2019, section 3.1 and appendix A.1. Shapes: B rows, T toke
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -65,7 +65,7 @@ class Masked(Task):
         nll_N = self.model.head.nll(hidden_BTC[is_target_BT], batch["tokens_BT"][is_target_BT])
         return nll_N.double().sum(), is_target_BT.sum(), None
 
-    def metrics_of(self, split: str, loss_sum: float, num_targets: float) -> Metrics:
+    def metrics_of(self, split: str, sums: Sequence[float], num_targets: float) -> Metrics:
         """Return the metrics of a split; bits per byte would need the likelihood of the text, which this is not.
 
         Raises:
@@ -73,7 +73,7 @@ class Masked(Task):
         """
         if not num_targets:
             raise DataError(f"no token of the {split} split is masked; give it more text")
-        loss = loss_sum / num_targets
+        loss = sums[0] / num_targets
         return {f"{split}/loss_nats": loss, f"{split}/perplexity": perplexity(loss)}
 
     def _count_for_mean(self, count: Tensor) -> Tensor:

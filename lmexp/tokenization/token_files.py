@@ -155,9 +155,9 @@ def _mapped(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     return np.memmap(path, dtype=dtype, mode="r") if count else np.empty(0, dtype)
 
 
-def as_dict(counts: SplitCounts) -> dict[str, int | None]:
+def as_dict(counts: SplitCounts) -> dict[str, int]:
     """Return the counts for a manifest."""
-    return dataclasses.asdict(counts)
+    return {key: count for key, count in dataclasses.asdict(counts).items() if count is not None}
 
 
 def _dtype(vocab_size: int) -> type[np.unsignedinteger]:

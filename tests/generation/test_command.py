@@ -146,7 +146,7 @@ def test_a_text_stops_before_what_it_is_told() -> None:
         ),
         (
             [],
-            "the prompt is empty, and this tokenizer has no token to begin a text with; write a character",
+            "the prompt '': it is empty, and this tokenizer has no token to begin a text with; write a character",
         ),
         (["--prompts-file", "none"], "none: the prompts cannot be read: No such file or directory"),
         (["--prompts-file", "bad.jsonl"], 'bad.jsonl, line 2: no text under the key "prompt"; write {"prompt": "..."}'),

@@ -133,7 +133,7 @@ def test_a_text_without_a_prompt_begins_like_a_document() -> None:
 
 def test_a_text_without_a_prompt_needs_a_token_to_begin_with() -> None:
     tokenizer = letters()
-    with pytest.raises(DataError, match="the prompt is empty"):
+    with pytest.raises(DataError, match="the prompt '': it is empty"):
         generate(new_model(LSTM, tokenizer), Continuation(tokenizer), "", GREEDY)
 
 
@@ -181,5 +181,5 @@ def test_characters_that_the_tokenizer_does_not_have_are_named() -> None:
 
 def test_a_prompt_that_leaves_no_token_is_refused() -> None:
     tokenizer = learn(WordsConfig(vocab_size=None), ["the cat\n"])
-    with pytest.raises(DataError, match="the prompt '  ' has no tokens"):
+    with pytest.raises(DataError, match="the prompt '  ': it has no tokens"):
         generate(new_model(GPT2, tokenizer), Continuation(tokenizer), "  ", GREEDY)
