@@ -16,6 +16,7 @@ import torch
 
 from lmexp.config import callbacks
 from lmexp.config.compose import CONF, compose
+from lmexp.config.data import Content
 from lmexp.config.explain import field_texts
 from lmexp.config.model import Kind
 from lmexp.config.schema import OPTIONS, Settings, build, built_class
@@ -34,7 +35,8 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "configs"
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-NEEDS = dict.fromkeys(["data/text", *EXPERIMENTS], "data.path=text.txt") | {
+NEEDS = dict.fromkeys(["data/text", "data/chat", "data/preferences", *EXPERIMENTS], "data.path=text.txt") | {
+    "experiment/sft_demo": "seed=0",
     "model/hf": "model.name_or_path=pretrained",
     "tokenizer/hf": "tokenizer.name_or_path=pretrained",
     "tokenizer/file": "tokenizer.path=pretrained/tokenizer.json",
@@ -71,6 +73,9 @@ def test_every_option_composes_and_what_needs_no_data_can_be_built(
     monkeypatch.setattr("lmexp.config.trainer.count_gpus", lambda: 1)
     for task in OPTIONS["task"].values():  # a round takes what comes together: which task fits which model is no matter
         monkeypatch.setattr(task, "fits", tuple(Kind))
+        monkeypatch.setattr(task, "reads", Content.text)
+    for data in OPTIONS["data"].values():
+        monkeypatch.setattr(data, "content", Content.text)
     config = composed(*names)
     with torch.device("meta"):
         model = build(config.model, vocab_size=300, context_length=16)
