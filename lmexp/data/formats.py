@@ -70,7 +70,7 @@ Messages = Iterator[list[Message]]
 
 def _of_messages(row: Row, place: str) -> Messages:
     key = "messages" if "messages" in row else "conversations"
-    yield _messages(row[key], f"{place}: {key}")
+    yield messages_of(row[key], f"{place}: {key}")
 
 
 def _of_tree(row: Row, place: str) -> Messages:
@@ -112,9 +112,9 @@ def _asked(row: Row, instance: Row) -> Iterator[tuple[Any, str]]:
 
 def _of_pair(row: Row, place: str) -> Messages:
     prompt, completion = row["prompt"], row["completion"]
-    asked = _messages(prompt, place) if isinstance(prompt, list) else [Message(Role.user, _text(prompt, place))]
+    asked = messages_of(prompt, place) if isinstance(prompt, list) else [Message(Role.user, _text(prompt, place))]
     if isinstance(completion, list):
-        yield [*asked, *_messages(completion, place)]
+        yield [*asked, *messages_of(completion, place)]
     else:
         yield [*asked, Message(Role.assistant, _text(completion, f"{place}: completion"))]
 
@@ -124,12 +124,12 @@ def _of_preference(row: Row, place: str) -> Messages:
     prompt = row.get("prompt")
     asked = []
     if isinstance(prompt, list):
-        asked = _messages(prompt, place)
+        asked = messages_of(prompt, place)
     elif prompt is not None:
         asked = [Message(Role.user, _text(prompt, f"{place}: prompt"))]
     for key in ("chosen", "rejected"):
         said = row[key]
-        answer = _messages(said, f"{place}: {key}") if isinstance(said, list) else [_answer(said, f"{place}: {key}")]
+        answer = messages_of(said, f"{place}: {key}") if isinstance(said, list) else [_answer(said, f"{place}: {key}")]
         messages = answer if answer[: len(asked)] == asked else [*asked, *answer]
         if not messages or messages[-1].role is not Role.assistant:
             raise DataError(f"{place}: {key} does not end with an answer")
@@ -150,7 +150,12 @@ FORMATS: list[Reader] = [
 ]
 
 
-def _messages(rows: Any, place: str) -> list[Message]:
+def messages_of(rows: Any, place: str) -> list[Message]:
+    """Return messages that are written as objects with role and content, or from and value.
+
+    Raises:
+        DataError: they are not.
+    """
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{place} must be a list of messages: objects with role and content, or from and value")
     return [_message(row, f"{place}, message {number}") for number, row in enumerate(rows, start=1)]

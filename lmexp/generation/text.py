@@ -196,11 +196,18 @@ def read(model: LanguageModel, form: Form, prompt: str) -> list[int]:
         ids = form.ids(prompt)
     except DataError as error:
         raise DataError(f"the prompt {shown}: {error}") from None
-    if model.max_length is not None and len(ids) > model.max_length:
-        raise DataError(
-            f"the prompt {shown} has {len(ids):,} tokens, and the model reads at most {model.max_length:,}: shorten it"
-        )
+    require_room(model, ids, f"the prompt {shown}")
     return ids
+
+
+def require_room(model: LanguageModel, ids: Sequence[int], what: str) -> None:
+    """Raise unless the model can read so many tokens at once.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if model.max_length is not None and len(ids) > model.max_length:
+        raise DataError(f"{what} has {len(ids):,} tokens, and the model reads at most {model.max_length:,}: shorten it")
 
 
 def sample(

@@ -42,7 +42,7 @@ def serve(
     import uvicorn
 
     newest.get()
-    with _listen(port) as listener:
+    with listen(port) as listener:
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
         say(f"dashboard: {address}  (only this machine reaches it; Ctrl-C ends it)")
         if open_browser:
@@ -108,7 +108,12 @@ def application(newest: Newest) -> "Starlette":
     )
 
 
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
+    """Return a socket on 127.0.0.1; port 0 takes a free one.
+
+    Raises:
+        RunError: the port is in use or not allowed.
+    """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if os.name == "posix":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -118,7 +123,7 @@ def _listen(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise RunError(
-            f"port {port} cannot be used on {HOST} ({error.strerror}): another dashboard may be open there; "
+            f"port {port} cannot be used on {HOST} ({error.strerror}): another server may be open there; "
             f"choose another port, or 0 for a free one"
         ) from None
     return listener
