@@ -1,8 +1,9 @@
 """What is measured, each with its formula and unit."""
 
 import math
+from collections.abc import Sequence
 
-from lmexp.errors import DataError
+from lmexp.errors import DataError, MissingPackageError
 
 
 def perplexity(loss_nats: float) -> float:
@@ -28,6 +29,30 @@ def bits_per_byte(nll_sum_nats: float, *, num_bytes: int) -> float:
     if num_bytes == 0:
         raise DataError("bits per byte of a text without bytes")
     return nll_sum_nats / (math.log(2) * num_bytes)
+
+
+def score_answers(found: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
+    """Return {"exact_match", "rougeL", "chrf"} of texts against what they should be.
+
+    exact_match: the share that is equal but for white space around. rougeL: the mean F1 of the longest common
+    subsequence of words (Lin 2004), as rouge-score counts it, which knows Latin letters only. chrf: the corpus score of
+    sacreBLEU, from 0 to 100 (Popovic 2015).
+
+    Raises:
+        MissingPackageError: sacrebleu or rouge-score is not installed.
+    """
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+        from sacrebleu.metrics import CHRF
+    except ModuleNotFoundError as error:
+        raise MissingPackageError((error.name or "sacrebleu").partition(".")[0], "eval") from None
+    scorer = RougeScorer(["rougeL"])
+    pairs = list(zip(found, expected, strict=True))
+    return {
+        "exact_match": sum(one.strip() == other.strip() for one, other in pairs) / len(pairs),
+        "rougeL": sum(scorer.score(other, one)["rougeL"].fmeasure for one, other in pairs) / len(pairs),
+        "chrf": CHRF().corpus_score(list(found), [list(expected)]).score,
+    }
 
 
 PEAK_FLOPS = {

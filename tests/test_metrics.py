@@ -5,7 +5,7 @@ import pytest
 
 from lmexp import metrics
 from lmexp.errors import DataError
-from lmexp.metrics import bits_per_byte, model_flops_utilization, peak_flops, perplexity
+from lmexp.metrics import bits_per_byte, model_flops_utilization, peak_flops, perplexity, score_answers
 
 
 def test_perplexity_is_the_number_of_equally_likely_tokens() -> None:
@@ -61,3 +61,11 @@ def test_utilization_by_hand() -> None:
 def test_the_examples_in_the_docstrings_hold() -> None:
     failed, tried = doctest.testmod(metrics)
     assert (failed, tried > 0) == (0, True)
+
+
+def test_answers_are_scored_as_the_libraries_do_by_hand() -> None:
+    scores = score_answers(["the cat sat", " a dog "], ["the cat ran", "a dog"])
+    assert scores["exact_match"] == 0.5
+    assert scores["rougeL"] == pytest.approx((2 / 3 + 1) / 2)
+    assert 50 < scores["chrf"] < 100
+    assert score_answers(["same"], ["same"]) == {"exact_match": 1, "rougeL": 1, "chrf": pytest.approx(100)}

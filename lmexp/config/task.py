@@ -1,7 +1,9 @@
 """What the model learns to do."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from importlib.util import find_spec
 from typing import ClassVar
 
 from lmexp.config.data import Content
@@ -49,6 +51,18 @@ class SFTConfig(TaskConfig):
     name = "sft"
     builds = "lmexp.tasks.sft:SFT"
     reads = Content.answers
+
+    num_answers: int = setting(0, at_least=0, identity=False)
+    """So many questions of a held-out split are answered when it is measured, with the likeliest tokens, and compared
+    with their answers: exact match, ROUGE-L and chrF (extra eval)."""
+    answer_tokens: int = setting(100, at_least=1, identity=False)
+    """Tokens of such an answer at most."""
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        missing = [name for name in ("sacrebleu", "rouge_score") if find_spec(name) is None]
+        if self.num_answers and missing:
+            yield "num_answers", f"{' and '.join(missing)} must be installed: pip install 'lmexp[eval]'"
 
 
 class Reference(Enum):

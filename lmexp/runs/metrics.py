@@ -27,7 +27,7 @@ KNOWN = {
     ),
     Direction.higher: (
         *("accuracy", "f1", "macro_f1", "f1_macro", "precision", "recall", "exact_match", "bleu", "chrf", "rouge"),
-        *("rouge1", "rouge2", "rougeL", "rougeLsum", "auroc", "tokens_per_second"),
+        *("rouge1", "rouge2", "rougeL", "rougeLsum", "auroc", "tokens_per_second", "margin_nats", "chosen_reward"),
     ),
 }
 UNITS = {

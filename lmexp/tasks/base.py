@@ -119,6 +119,10 @@ class Task(LightningModule):
             f"{split}/perplexity": perplexity(loss_sum / num_targets),
         }
 
+    def written_metrics(self, split: str) -> Metrics:
+        """Return the metrics of what the model writes, the same on every rank; most tasks have none."""
+        return {}
+
     @property
     def batches_seen(self) -> int:
         """Micro-steps done, over all starts of the run."""
@@ -268,7 +272,7 @@ class Task(LightningModule):
     def _finish_evaluation(self, split: str) -> None:
         totals = self._evaluation.totals.to(self.device)
         *sums, num_targets = self.trainer.strategy.reduce(totals, reduce_op="sum").tolist()
-        metrics = self.metrics_of(split, sums, num_targets)
+        metrics = self.metrics_of(split, sums, num_targets) | self.written_metrics(split)
         self.record(metrics)
         self.log_dict(metrics, logger=False)  # for callbacks that watch a metric
 

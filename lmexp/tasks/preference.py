@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lmexp.config.task import PreferenceConfig, Reference
 from lmexp.data.batches import Batch
-from lmexp.tasks.base import Metrics
+from lmexp.tasks.base import Metrics, Task
 from lmexp.tasks.reference import Live, Precomputed, log_likelihoods
 from lmexp.tasks.sft import SFT
 
@@ -23,10 +23,11 @@ NAMES = ("loss_nats", "accuracy", "margin_nats", "chosen_reward", "rejected_rewa
 much; and how much each has gained, times beta."""
 
 
-class Preference(SFT):
+class Preference(Task):
     """The loss of DPO."""
 
     num_sums = len(NAMES)
+    shown = staticmethod(SFT.shown)
 
     def __init__(self, config: PreferenceConfig, **runtime: Any) -> None:
         super().__init__(config, **runtime)

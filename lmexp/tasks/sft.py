@@ -7,18 +7,35 @@ Shapes: B rows, T tokens, C hidden size, N learned tokens.
 
 from collections.abc import Iterator
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lmexp.config.train import TrainConfig
 from lmexp.data.batches import IGNORE, Batch
-from lmexp.tasks.base import Shown, Task
+from lmexp.generation.forms import form_of
+from lmexp.metrics import score_answers
+from lmexp.tasks.answers import answer, questions_of
+from lmexp.tasks.base import Metrics, Shown, Task
 from lmexp.tokenization import Tokenizer
 
 
 class SFT(Task):
     """Cross-entropy of the answers."""
+
+    def written_metrics(self, split: str) -> Metrics:
+        task: Any = self.config.task
+        if not task.num_answers:
+            return {}
+        metrics: Metrics = {}
+        if self.trainer.is_global_zero:
+            form = form_of(self.config, self.corpus.tokenizer)
+            questions = questions_of(self.corpus.open(split), self.config.data, form, task.num_answers)
+            found = answer(self.model, form, questions, max_tokens=task.answer_tokens)
+            scores = score_answers(found, [question.answer for question in questions])
+            metrics = {f"{split}/{name}": value for name, value in scores.items()}
+        return self.trainer.strategy.broadcast(metrics)
 
     @staticmethod
     def shown(batch: Batch, config: TrainConfig, tokenizer: Tokenizer) -> Iterator[list[Shown]]:

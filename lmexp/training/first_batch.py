@@ -11,6 +11,7 @@ from lmexp.config.train import TrainConfig
 from lmexp.data.corpus import check_length, prepare
 from lmexp.data.order import training_batches
 from lmexp.errors import ConfigError
+from lmexp.models.adapters import mask_id
 from lmexp.runs.terminal import as_lines
 from lmexp.tasks.base import Shown, Task
 from lmexp.tokenization import Tokenizer
@@ -65,8 +66,7 @@ def _append(text: Text, tokens: Sequence[Shown], tokenizer: Tokenizer) -> None:
     names = {i: name for name, i in tokenizer.special_ids.items()}
     if tokenizer.end_of_document_id is not None:
         names.setdefault(tokenizer.end_of_document_id, "<end>")
-    if tokenizer.mask_id is not None:
-        names.setdefault(tokenizer.mask_id, "<mask>")
+    names.setdefault(mask_id(tokenizer), "<mask>")
     for is_learned, group in groupby(tokens, key=lambda token: token.is_learned):
         style = LEARNED if is_learned else READ
         text.append(BRACKETS[0] if is_learned else "", style)

@@ -1,6 +1,7 @@
 """A run that has learned texts learns to answer: its new tokens, its record, its prompts, its chat, its export."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,14 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(source: RunFolder, questions:
 @pytest.fixture
 def answered(source: RunFolder, questions: Path) -> RunFolder:
     """A run that has learned its answers by heart."""
-    more = ["trainer.max_steps=300", "optimizer.learning_rate=0.01", "model.dropout=0", "trainer.accumulate=1"]
+    more = [
+        "task.num_answers=6",
+        "task.answer_tokens=12",
+        "trainer.max_steps=300",
+        "optimizer.learning_rate=0.01",
+        "model.dropout=0",
+        "trainer.accumulate=1",
+    ]
     quiet = ["trainer.validate_every_steps=null", "trainer.checkpoint_every_steps=null"]
     return train(answering(source, questions, *more, *quiet))
 
@@ -109,6 +117,9 @@ def test_a_run_learns_to_answer_and_to_stop(answered: RunFolder, folder: Path):
     assert [one.text for one in answers] == [f"{colour}." for _ in range(2) for colour in COLOURS]
     assert {one.finish_reason for one in answers} == {"end"}
     assert answered.record["metrics"]["val/loss_nats"] < 0.1
+    before, after = (next(r for r in answered.metrics if "val/chrf" in r and r["step"] == step) for step in (0, 300))
+    assert (before["val/exact_match"], after["val/exact_match"]) == (0, 1)
+    assert (after["val/rougeL"], after["val/chrf"]) == (1, 100)
 
     # -- a chat
     dialogue = Dialogue(loaded, GREEDY)
@@ -182,6 +193,8 @@ def test_the_first_batch_shows_what_is_read_and_what_is_learned(questions: Path,
     assert "red.<|im_end|>\u27e7" in text
     assert "positions empty" in text
     masked = ["data=text", "task=masked", "model=encoder", "tokenizer=bytes", f"data.path={text_file}"]
-    assert "15%) are learned" in show(compose("train", [*masked, "data.context_length=64"]), width=100)
+    text = show(compose("train", [*masked, "data.context_length=64"]), width=100)
+    assert re.search(r"\(1[3-7]%\) are learned", text)
+    assert "\u27e6<mask>\u27e7" in text
     plain = show(compose("train", ["data=text", "tokenizer=bytes", f"data.path={text_file}", "data.batch_size=2"]))
     assert "512 of 512 positions hold tokens, 512 (100%) are learned" in " ".join(plain.split())
