@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from importlib.util import find_spec
 from typing import ClassVar
 
 from lmexp.config.data import Content, DataConfig, FilesConfig, Order
@@ -68,6 +69,21 @@ class ChatConfig(ConversationsConfig, FilesConfig):
 
     columns: dict[str, str] = setting(default_factory=dict)
     """Names of your own for the usual keys: {prompt: question, completion: answer}."""
+    dataset: str | None = setting(None)
+    """In the place of files a data set of Hugging Face, OWNER/NAME or OWNER/NAME:CONFIG, or a folder that holds one
+    (extra hf). Its own validation and test splits are taken where it has them."""
+
+    @property
+    def needs_path(self) -> bool:
+        """Whether there is nothing but files to read from."""
+        return self.dataset is None
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        if self.dataset is not None and self.path is not None:
+            yield "dataset", "there is data.path too; give one of the two"
+        if self.dataset is not None and find_spec("datasets") is None:
+            yield "dataset", "datasets is not installed; install it with: pip install 'lmexp[hf]'"
 
 
 @dataclass(kw_only=True)

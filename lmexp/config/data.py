@@ -124,9 +124,14 @@ class FilesConfig(DataConfig):
     errors: DecodingErrors = setting(DecodingErrors.strict)
     """Bytes that are not text in this encoding: strict stops and says where, replace puts U+FFFD, ignore drops them."""
 
+    @property
+    def needs_path(self) -> bool:
+        """Whether there is nothing but files to read from."""
+        return True
+
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
-        if self.path is None:
+        if self.path is None and self.needs_path:
             yield "path", "must be given: data.path=FILE, a folder, or a glob such as 'books/*.txt'"
         for key in ("path", "val_path", "test_path"):
             value = getattr(self, key)

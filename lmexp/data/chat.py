@@ -1,4 +1,4 @@
-"""Conversations of a user, from files in the usual formats.
+"""Conversations of a user, from files in the usual formats or from a data set of Hugging Face.
 
 Which are held out does not depend on the seed of a run, so runs with different seeds can be compared.
 """
@@ -11,8 +11,9 @@ from lmexp.config.chat import ChatConfig
 from lmexp.data.conversations import Conversations
 from lmexp.data.files import Files
 from lmexp.data.formats import conversations_of, pair_of
+from lmexp.data.hub import Dataset, fingerprint_of, load_dataset, rows_of
 from lmexp.data.messages import Conversation
-from lmexp.data.rows import SUFFIXES, read_rows
+from lmexp.data.rows import SUFFIXES, Row, read_rows
 from lmexp.data.source import SPLITS
 from lmexp.errors import DataError
 
@@ -26,9 +27,14 @@ class Chat(Conversations, Files):
     config: ChatConfig
     suffixes = SUFFIXES
 
-    def conversations(self, split: str) -> Iterator[tuple[str, Conversation]]:
-        for number, unit in enumerate(self._read(split if self.files[split] else "train")):
-            if (self.files[split] and split != "train") or self._split_of[number] == split:
+    @cached_property
+    def fingerprint(self) -> str:
+        return super().fingerprint if self.config.dataset is None else fingerprint_of(self._dataset)
+
+    def conversations(self, split: str) -> Iterator[Placed]:
+        has_own = split != "train" and self._has(split)
+        for number, unit in enumerate(self._read(split if has_own else "train")):
+            if has_own or self._split_of[number] == split:
                 yield from unit
 
     @cached_property
@@ -38,26 +44,45 @@ class Chat(Conversations, Files):
         """
         contents = [_digest(unit) for unit in self._read("train")]
         if not contents:
-            raise DataError(f"{self.config.path}: there is no conversation in it")
+            raise DataError(f"{self._name}: there is no conversation in it")
         different = sorted(set(contents))
         splits: dict[str, str] = {}
         first = 0
         for split in SPLITS[1:]:
-            fraction = 0.0 if self.files[split] else getattr(self.config, f"{split}_fraction")
+            fraction = 0.0 if self._has(split) else getattr(self.config, f"{split}_fraction")
             last = first + (max(1, round(fraction * len(different))) if fraction else 0)
             splits |= dict.fromkeys(different[first:last], split)
             first = last
         if first >= len(different):
-            raise DataError(f"{self.config.path}: {len(different)} conversations are too few to hold some of them out")
+            raise DataError(f"{self._name}: {len(different)} conversations are too few to hold some of them out")
         return [splits.get(content, "train") for content in contents]
 
     def _read(self, split: str) -> Iterator[list[Placed]]:
         """Yield what stays together: one conversation, or a pair."""
         together = self.config.examples_per_unit
+        for place, row in self._rows(split):
+            found = [(place, conversation) for conversation in conversations_of(row, place, self.config)]
+            yield from (found[i : i + together] for i in range(0, len(found), together))
+
+    def _rows(self, split: str) -> Iterator[tuple[str, Row]]:
+        if self.config.dataset is not None:
+            yield from rows_of(self._dataset, split)
+            return
         for path in self.files[split]:
-            for place, row in read_rows(path, self.config, pair=pair_of(self.config)):
-                found = [(place, conversation) for conversation in conversations_of(row, place, self.config)]
-                yield from (found[i : i + together] for i in range(0, len(found), together))
+            yield from read_rows(path, self.config, pair=pair_of(self.config))
+
+    @property
+    def _name(self) -> str | None:
+        return self.config.path or self.config.dataset
+
+    def _has(self, split: str) -> bool:
+        """Return whether a split has rows of its own."""
+        return bool(self.files[split]) if self.config.dataset is None else split in self._dataset
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        assert self.config.dataset is not None
+        return load_dataset(self.config.dataset)
 
 
 def _digest(unit: list[Placed]) -> str:

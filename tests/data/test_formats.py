@@ -262,3 +262,30 @@ def test_the_files_of_the_shared_data_are_all_read(shared_data: Path):
         assert sum(map(len, found.values())) == count, name
         assert not set(map(repr, found["train"])) & set(map(repr, found["val"]))
         assert all(any(m.is_answer for m in one.messages) for one in found["train"])
+
+
+def test_a_data_set_of_hugging_face_is_read_with_its_own_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("\n".join(json.dumps(A | {"prompt": f"{n}"}) for n in range(30)))
+    (folder / "validation.jsonl").write_text(json.dumps(B))
+    source = Chat(ChatConfig(dataset=str(folder), test_fraction=0.1))
+    found = {split: [shown(c) for _, c in source.conversations(split)] for split in ("train", "val", "test")}
+    assert found["val"] == [[("user", "Bye"), ("assistant", "See you.")]]
+    assert {split: len(rows) for split, rows in found.items()} == {"train": 27, "val": 1, "test": 3}
+    before = source.fingerprint
+    assert Chat(ChatConfig(dataset=str(folder))).fingerprint == before
+    (folder / "validation.jsonl").write_text(json.dumps(A))
+    assert Chat(ChatConfig(dataset=str(folder))).fingerprint != before
+    (folder / "train.jsonl").unlink()
+    with pytest.raises(DataError, match=r"has no split for training; it has validation|cannot be read"):
+        list(Chat(ChatConfig(dataset=str(folder))).conversations("train"))
+
+
+def test_a_data_set_or_files_are_given():
+    assert dict(ChatConfig(dataset="a", path="b").check())["dataset"] == "there is data.path too; give one of the two"
+    assert "path" not in dict(ChatConfig(dataset="a/b").check())
+    assert dict(ChatConfig().check())["path"].startswith("must be given")
