@@ -4,6 +4,7 @@ An example of n ids gives n - 1 pairs of a token and the next one, which is what
 """
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,34 @@ def require_learnable(file: TokenFile, config: DataConfig, split: str) -> None:
     else:
         reason = f"{examples.num_empty:,} have no answer to learn in the first {config.context_length} tokens"
     raise DataError(f"the {split} split has no conversation to learn from: {reason}")
+
+
+def summary(file: TokenFile, config: DataConfig) -> dict[str, int | float]:
+    """Return how many units of a split are used, cut and left out, and how full its rows are."""
+    assert isinstance(config, ConversationsConfig)
+    examples = usable(file, config)
+    lengths = examples.lengths.sum(axis=1)
+    rows = bins_of(examples.lengths, config)
+    width = config.context_length if config.packing else int(lengths.max(initial=0))
+    return {
+        "used": len(examples.starts),
+        "cut": examples.num_cut,
+        "too_long": examples.num_dropped,
+        "nothing_to_learn": examples.num_empty,
+        "rows": len(rows),
+        "filled": float(lengths.sum() / max(1, len(rows) * width)),
+    }
+
+
+def remarks(split: str, counts: dict[str, int | float], config: DataConfig) -> Iterator[str]:
+    """Yield what a person should know about the conversations of a split."""
+    fits = f"longer than data.context_length={config.context_length}"
+    if counts["cut"]:
+        yield f"{split}: {counts['cut']:,} of {counts['used']:,} conversations are {fits} and are cut"
+    if counts["too_long"]:
+        yield f"{split}: {counts['too_long']:,} conversations are {fits} and are left out"
+    if counts["nothing_to_learn"]:
+        yield f"{split}: {counts['nothing_to_learn']:,} conversations have no answer to learn and are left out"
 
 
 def pack(lengths: NDArray[np.int64], room: int) -> list[Bin]:

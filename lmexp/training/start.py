@@ -19,12 +19,15 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
+from lmexp.config.chat import ConversationsConfig
 from lmexp.config.data import AUTO
 from lmexp.config.pretrained import HFConfig
 from lmexp.config.store import identity_hash, to_yaml
 from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import count_gpus
 from lmexp.data.corpus import Corpus, check_length, prepare
+from lmexp.data.packing import remarks, summary
+from lmexp.data.source import SPLITS
 from lmexp.errors import ConfigError, DistributedError, LmexpError, RunError, Stopped, StorageError
 from lmexp.runs import RunFolder
 from lmexp.runs.folder import now, status_of
@@ -67,6 +70,8 @@ def train(
         say(f"training {run.path}" if decision is Decision.begin else f"going on with {run.path}")
         if decision is Decision.begin:
             _begin(run, config, corpus)
+        if isinstance(config.data, ConversationsConfig):
+            _count_conversations(run, config.data, corpus, say)
         _settle_batch_size(run, config, corpus)
         run.create(config)
         run.update(command=list(command), heartbeat=now(), status="running", **provenance(plugins))
@@ -226,6 +231,15 @@ def _begin(run: RunFolder, config: TrainConfig, corpus: Corpus) -> None:
         batch_size=None if parent is None else parent.record.get("batch_size"),
         init_from=None if config.init_from is None else source_of(config.init_from),
     )
+
+
+def _count_conversations(run: RunFolder, data: ConversationsConfig, corpus: Corpus, say: Callable[[str], None]) -> None:
+    """Note how many conversations are used, cut and left out, and say it."""
+    counts = {split: summary(corpus.open(split), data) for split in SPLITS if corpus.splits[split].documents}
+    run.update(conversations=counts)
+    for split, of_split in counts.items():
+        for remark in remarks(split, of_split, data):
+            say(remark)
 
 
 def _settle_batch_size(run: RunFolder, config: TrainConfig, corpus: Corpus) -> None:
