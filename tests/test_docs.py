@@ -39,6 +39,9 @@ def test_the_error_in_the_readme_is_the_one_that_people_see(folder: Path) -> Non
 def test_every_key_and_option_that_the_readme_names_is_there(folder: Path) -> None:
     (folder / "my_book.txt").write_text("A book. " * 1000)
     shutil.copy("my_book.txt", "my.txt")
+    rows = [json.dumps({"prompt": "a", "completion": "b", "chosen": "b", "rejected": "c"})]
+    for name in ("my_chats.jsonl", "my_pairs.jsonl"):
+        Path(name).write_text("\n".join(rows))
     small = ["model=transformer_tiny", "trainer.max_steps=1", "logger=none", "callbacks=none", "name=RUN"]
     run = train(compose("train", [*small, "data=text", "data.path=my.txt", "tokenizer=characters"]))
     export(str(run.path), folder / "DIR")
@@ -48,7 +51,9 @@ def test_every_key_and_option_that_the_readme_names_is_there(folder: Path) -> No
     assert len(single) >= 2
     for overrides in single:
         config = compose("train", overrides)
-        assert any(option.partition("=")[2] in (config.model.name, config.data.name) for option in overrides)
+        assert any(
+            option.partition("=")[2] in (config.model.name, config.data.name, config.name) for option in overrides
+        )
 
 
 def test_ci_runs_the_second_command_of_the_readme() -> None:

@@ -5,11 +5,13 @@ from itertools import groupby
 
 from rich.text import Text
 
+from lmexp.config.chat import ConversationsConfig
 from lmexp.config.data import AUTO
 from lmexp.config.schema import built_class
 from lmexp.config.train import TrainConfig
 from lmexp.data.corpus import check_length, prepare
 from lmexp.data.order import training_batches
+from lmexp.data.packing import remarks, summary
 from lmexp.errors import ConfigError
 from lmexp.models.adapters import mask_id
 from lmexp.runs.terminal import as_lines
@@ -59,6 +61,11 @@ def show(config: TrainConfig, *, rows: int = 4, width: int | None = None) -> str
         f"{num_rows * num_columns:,} positions hold tokens, {learned:,} ({share:.0%}) are learned: {BRACKETS[0]}so"
         f"{BRACKETS[1]}"
     )
+    if isinstance(config.data, ConversationsConfig):
+        counts = summary(corpus.open("train"), config.data)
+        text.append(f"; over the whole split {counts['filled']:.1%} of the positions hold tokens")
+        for remark in remarks("train", counts, config.data):
+            text.append(f"\n{remark}")
     return as_lines(text, width=width)
 
 
