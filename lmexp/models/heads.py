@@ -89,9 +89,12 @@ class Head(nn.Module):
         return self.loss is Loss.chunked or targets_BT.numel() * len(self.weight) * 4 > SMALL_LOGITS_BYTES
 
 
+EXACT = (torch.float32, torch.float64)
+
+
 def single(logits: Tensor) -> Tensor:
     """Return logits at least as exact as float32, in which losses are computed."""
-    return logits if logits.dtype is torch.float64 else logits.float()
+    return logits if logits.dtype in EXACT else logits.float()
 
 
 class ChunkedNLL(torch.autograd.Function):

@@ -11,6 +11,7 @@ from lmexp.config.options import list_groups
 OWN = {
     "wikitext2_fast": ["tokenizer.vocab_size=400"],
     "sft": ["data.path=chat.jsonl", "tokenizer=bytes", "data.context_length=64"],
+    "dpo": ["data.path=chat.jsonl", "tokenizer=bytes", "data.context_length=128"],
 }
 """What an experiment needs to be so small."""
 SMALL = ["data.batch_size=4", "data.context_length=16", "model.num_layers=1", "model.hidden_size=8"]
@@ -18,7 +19,10 @@ SMALL = ["data.batch_size=4", "data.context_length=16", "model.num_layers=1", "m
 
 @pytest.mark.parametrize("experiment", list_groups()["experiment"])
 def test_every_experiment_runs_two_steps(experiment: str, folder: Path, text_file: Path) -> None:
-    rows = [{"prompt": line, "completion": line[::-1]} for line in text_file.read_text().splitlines()[:200]]
+    rows = [
+        {"prompt": line, "completion": line[::-1], "chosen": line[:5], "rejected": line}
+        for line in text_file.read_text().splitlines()[:200]
+    ]
     Path("chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
     path = [] if experiment == "sft_demo" else [f"data.path={text_file}"]
     overrides = [f"experiment={experiment}", *path, "debug=fast", *SMALL, *OWN.get(experiment, [])]
