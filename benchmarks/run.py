@@ -1,10 +1,11 @@
 """Is lmexp faster to the same quality than what people would pick instead? A table of ratios, all numbers as JSON.
 
     python -m benchmarks.run [NAME ...] [--nanogpt CHECKOUT] [--examples CHECKOUT] [--shakespeare FILE]
-                             [--wikitext FOLDER] [--rounds N] [--threads 2] [--json FILE]
+                             [--wikitext FOLDER] [--smollm2 FOLDER] [--alpaca FILE]
+                             [--rounds N] [--threads 2] [--json FILE]
 
 Without names all that have what they need are run. `--list` says what each measures, counts and needs. The peers are
-not part of lmexp: give a checkout of karpathy/nanoGPT, one of pytorch/examples, and install the extra hf.
+not part of lmexp: give a checkout of karpathy/nanoGPT, one of pytorch/examples, and install the extra hf and trl.
 """
 
 import argparse
@@ -66,6 +67,16 @@ ENTRIES = {
         "benchmarks.wikitext:beside_the_lstm_example",
         ("examples", "wikitext"),
     ),
+    "sft": Entry(
+        "an epoch of SmolLM2-135M with LoRA on Alpaca's conversations, and the loss of answers after it, beside TRL",
+        "benchmarks.sft:of_an_epoch",
+        ("smollm2", "alpaca"),
+    ),
+    "sft_speed": Entry(
+        "what of such conversations is learned a second, beside TRL with padded and with packed rows",
+        "benchmarks.sft:of_some_steps",
+        ("smollm2", "alpaca"),
+    ),
     "overhead": Entry(
         "a small step in lmexp and in a bare PyTorch loop",
         "benchmarks.overhead:of_small_steps",
@@ -114,6 +125,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--examples", type=Path, help="a checkout of pytorch/examples")
     parser.add_argument("--shakespeare", type=Path, help="tiny Shakespeare as one text file")
     parser.add_argument("--wikitext", type=Path, help="a folder with WikiText-2's train, valid and test")
+    parser.add_argument("--smollm2", type=Path, help="SmolLM2-135M as a folder that transformers loads")
+    parser.add_argument("--alpaca", type=Path, help="a file of conversations")
     parser.add_argument("--rounds", type=int, help="instead of 5, or 3 where a round takes minutes")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads on every side")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where all numbers go")

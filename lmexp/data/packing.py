@@ -100,6 +100,7 @@ def summary(file: TokenFile, config: DataConfig) -> dict[str, int | float]:
         "nothing_to_learn": examples.num_empty,
         "rows": len(rows),
         "filled": float(lengths.sum() / max(1, len(rows) * width)),
+        "learned_share": float(examples.num_learned.sum() / max(1, len(rows) * width)),
     }
 
 

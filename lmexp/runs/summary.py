@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+from lmexp.config.data import Content
 from lmexp.config.model import Kind
 from lmexp.runs.folder import RunFolder, status_of
 from lmexp.runs.text import printable
@@ -26,18 +27,24 @@ def summary(run: RunFolder) -> str:
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}  {value}" for name, value in rows if value]
     last = max((row["step"] for row in run.samples), default=None)
+    continues = run.config.data.content is Content.text
     texts = [row for row in run.samples if row["step"] == last][:3]
     if texts:
         lines += ["", "samples"]
         for row in texts:
-            text = printable(row["prompt"] + row["text"]).strip().replace("\n", "\n    ")
+            between = "" if continues else "\n"
+            text = printable(row["prompt"] + between + row["text"]).strip().replace("\n", "\n    ")
             lines += [f"  - {text}"]
     name, prompt = run.path.name, texts[0]["prompt"] if texts else "The"
-    writes = run.config.model.kind is Kind.decoder
+    first = f"  lmexp generate {name} --prompt {shlex.quote(prompt)}"
+    if run.config.model.kind is not Kind.decoder:
+        first = f"  lmexp evaluate {name}"
+    elif not continues:
+        first = f"  lmexp chat {name}"
     lines += [
         "",
         "next",
-        f"  lmexp generate {name} --prompt {shlex.quote(prompt)}" if writes else f"  lmexp evaluate {name}",
+        first,
         "  lmexp train model=lstm          another model, the same data",
         "  lmexp runs                      all runs and their results",
     ]
