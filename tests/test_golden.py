@@ -3,6 +3,7 @@
 Rewrite the files with `LMEXP_UPDATE_GOLDEN=1 pytest tests/test_golden.py`, and say why in CHANGELOG.md.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -50,10 +51,35 @@ RUNS = {
         "tokenizer=bpe",
         "tokenizer.vocab_size=300",
     ],
+    "sft": [
+        *ADAMW,
+        "model=transformer_tiny",
+        "model.hidden_size=32",
+        "data=chat",
+        "task=sft",
+        "data.context_length=96",
+    ],
+    "sft_lstm": [
+        *ADAMW,
+        "model=lstm_tiny",
+        "model.hidden_size=32",
+        "data=chat",
+        "task=sft",
+        "data.template=llama",
+        "data.context_length=96",
+    ],
+    "preference": [
+        *ADAMW,
+        "model=transformer_tiny",
+        "model.hidden_size=32",
+        "data=preferences",
+        "task=preference",
+        "data.template=plain",
+        "data.context_length=128",
+    ],
 }
 COMMON = [
     "data=text",
-    "data.documents=line",
     "tokenizer=characters",
     "data.batch_size=4",
     "data.context_length=32",
@@ -69,9 +95,20 @@ COMMON = [
 ]
 
 
+def data_of(overrides: list[str], folder: Path, text_file: Path) -> list[str]:
+    """Return the text of a run, or conversations that are made of it."""
+    if not any(option.startswith("data=") for option in overrides):
+        return [f"data.path={text_file}", "data.documents=line"]
+    lines = text_file.read_text(encoding="utf-8").splitlines()
+    pairs = list(zip(lines[::2], lines[1::2], strict=False))
+    rows = [{"prompt": a[:9], "completion": b, "chosen": b[:7], "rejected": b[:20]} for a, b in pairs]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return ["data.path=rows.jsonl"]
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_twenty_steps_equal_the_golden_losses(name: str, folder: Path, text_file: Path) -> None:
-    run = train(compose("train", [*COMMON, f"data.path={text_file}", *RUNS[name]]))
+    run = train(compose("train", [*COMMON, *RUNS[name], *data_of(RUNS[name], folder, text_file)]))
     lines = [
         f"{row['step']:>3} {key} {value:.6f}" for row in run.metrics for key, value in row.items() if "loss_nats" in key
     ]
