@@ -16,8 +16,15 @@ from torch import Tensor
 from lmexp.data.batches import IGNORE, Batch
 from lmexp.data.order import evaluation_batches
 from lmexp.data.source import SPLITS
+from lmexp.errors import RunError
 from lmexp.models.state import LanguageModel
 from lmexp.tasks.base import Task
+
+
+NOT_ASKED = (
+    "a run of task=preference is measured against what its model was as it began, in training only: see its metrics; "
+    "lmexp chat and lmexp generate ask it"
+)
 
 
 class Precomputed:
@@ -47,6 +54,13 @@ class Precomputed:
         self.state = state
 
     def __call__(self, task: Task, batch: Batch, split: str) -> Tensor:
+        """Return what the reference says about both answers of each pair.
+
+        Raises:
+            RunError: it was not asked, for that happens in training.
+        """
+        if not self.state:
+            raise RunError(NOT_ASKED)
         return self.state[split][batch["units_U"].cpu()]
 
 
@@ -76,6 +90,8 @@ class Live:
             self._copy = [model]
 
     def __call__(self, task: Task, batch: Batch, split: str) -> Tensor:
+        if not self._copy and not self._has_adapters:
+            raise RunError(NOT_ASKED)
         with _asked(self._copy[0] if self._copy else task.model, without_adapters=self._has_adapters) as model:
             return log_likelihoods(model, batch)
 

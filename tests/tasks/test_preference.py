@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from lmexp import checkpoints, compose, load_run, train
 from lmexp.config import TrainConfig
 from lmexp.data.order import training_batches
-from lmexp.errors import ConfigError, DataError, Stopped
+from lmexp.errors import ConfigError, DataError, RunError, Stopped
+from lmexp.evaluation.language_model import evaluate
 from lmexp.tasks.reference import Precomputed, log_likelihoods
 from tests.tasks.test_sft import MODELS, new_task, require_equal, trained
 from tests.training.setups import TINY, outcome, stop_at
@@ -170,6 +171,8 @@ def test_a_planted_preference_is_learned(folder: Path):
     assert run.record["metrics"]["val/accuracy"] >= 0.9
     assert checkpoints.read_weights(checkpoints.listing(run.checkpoints)[-1])
     assert load_run(run.path).step == 60
+    with pytest.raises(RunError, match="is measured against what its model was as it began, in training only"):
+        evaluate(str(run.path))
 
 
 BAD = {
