@@ -20,7 +20,6 @@ from lmexp.errors import RunError
 from lmexp.models.state import LanguageModel
 from lmexp.tasks.base import Task
 
-
 NOT_ASKED = (
     "a run of task=preference is measured against what its model was as it began, in training only: see its metrics; "
     "lmexp chat and lmexp generate ask it"
