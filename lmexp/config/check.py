@@ -15,7 +15,8 @@ from lmexp.config.schema import OPTIONS, Option, Settings, describe_range, in_ra
 from lmexp.config.train import TrainConfig
 from lmexp.errors import Problem
 
-FREE = "trainer.extra."
+FREE = ("trainer.extra.", "data.columns.")
+"""Blocks whose keys a person chooses."""
 """Below this key the names are Lightning's; TrainerConfig checks them."""
 
 

@@ -199,7 +199,10 @@ def _apply(override: Override, composed: DictConfig) -> Problem | None:
     if not is_known(key):
         return unknown_key(key)
     try:
-        ConfigLoaderImpl._apply_overrides_to_config([override], composed)
+        if f"{key}." in FREE and isinstance(given := override.value(), dict):
+            OmegaConf.update(composed, key, given, force_add=True)
+        else:
+            ConfigLoaderImpl._apply_overrides_to_config([override], composed)
         return None
     except (HydraException, OmegaConfBaseException) as error:
         cause: Any = error.__cause__ or error

@@ -78,7 +78,10 @@ def _of_tree(row: Row, place: str) -> Messages:
     node, messages = row["prompt"], []
     while node is not None:
         messages.append(Message(_role(node.get("role"), place), _text(node.get("text"), f"{place}: text")))
-        replies = [reply for reply in node.get("replies") or [] if not reply.get("deleted")]
+        replies = node.get("replies") or []
+        if not isinstance(replies, list) or not all(isinstance(reply, dict) for reply in replies):
+            raise DataError(f"{place}: replies must be a list of messages with role, text and replies")
+        replies = [reply for reply in replies if not reply.get("deleted")]
         node = min(replies, key=_rank, default=None)  # of equals the first
     while messages and messages[-1].role is not Role.assistant:
         messages.pop()
@@ -88,7 +91,7 @@ def _of_tree(row: Row, place: str) -> Messages:
 
 def _rank(reply: Row) -> float:
     rank = reply.get("rank")
-    return float("inf") if rank is None else rank
+    return rank if isinstance(rank, int | float) else float("inf")
 
 
 def _of_instruction(row: Row, place: str) -> Messages:
@@ -97,7 +100,10 @@ def _of_instruction(row: Row, place: str) -> Messages:
         raise DataError(f"{place}: instances must be a list of objects with input and output")
     for instance in instances:
         messages = []
-        for asked, answered in row.get("history") or []:
+        for turn in row.get("history") or []:
+            if not isinstance(turn, list) or len(turn) != 2:
+                raise DataError(f"{place}: history must be a list of pairs: [[question, answer], ...]")
+            asked, answered = (_text(said, f"{place}: history") for said in turn)
             messages += [Message(Role.user, asked), Message(Role.assistant, answered)]
         instruction, given = (_text(part, f"{place}: {key}") for part, key in _asked(row, instance))
         messages.append(Message(Role.user, f"{instruction}\n\n{given}" if given else instruction))

@@ -28,6 +28,16 @@ pytestmark = pytest.mark.usefixtures("folder")
 # What wins
 
 
+def test_a_block_of_keys_of_ones_own_is_given_as_a_whole(folder: Path) -> None:
+    (folder / "chat.csv").touch()
+    chosen = ["data=chat", "task=sft", "data.path=chat.csv"]
+    given = "data.columns={prompt:question,completion:reply}"
+    assert compose("train", [*chosen, given]).data.columns == {"prompt": "question", "completion": "reply"}  # type: ignore[attr-defined]
+    assert compose("train", [*chosen, "+data.columns.prompt=ask"]).data.columns == {"prompt": "ask"}  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"data\.columns: must be keys with values, not 3"):
+        compose("train", [*chosen, "data.columns=3"])
+
+
 def test_without_overrides_the_defaults_compose() -> None:
     config = compose()
     assert (config.seed, config.display_name) == (0, "transformer-python_docs")

@@ -155,6 +155,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"messages": [{"role": "user", "content": "x"}, {"role": "system", "content": "y"}]},
         "message 2 is a system message; it must be the first",
     ),
+    "half a history": ({"instruction": "a", "output": "b", "history": ["x"]}, "history must be a list of pairs"),
+    "a history of numbers": ({"instruction": "a", "output": "b", "history": [[1, 2]]}, "history is no text, but 1"),
+    "a tree of texts": (
+        {"prompt": {"role": "user", "text": "a", "replies": "b"}},
+        "replies must be a list of messages",
+    ),
     "half a surrogate pair": ({"prompt": "\ud800", "completion": "x"}, "half of a surrogate pair"),
 }
 
