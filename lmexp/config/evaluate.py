@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from lmexp.config import compose, extend
-from lmexp.config.data import DataConfig
+from lmexp.config.data import Content, DataConfig
 from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, Problem
 
@@ -31,7 +33,9 @@ def compose_evaluation(run: Path, overrides: Sequence[str] = ()) -> TrainConfig:
             other, more = compose._compose_options("train", chosen)
             problems += more
             if other is not None:
-                kept = {field.name: composed.data[field.name] for field in dataclasses.fields(DataConfig)}
+                shape = [field.name for field in dataclasses.fields(DataConfig)]
+                is_alike = content_of(other.data) is content_of(composed.data)
+                kept = {name: composed.data[name] for name in shape if is_alike}
                 composed.data = other.data
                 composed.data.update(kept)
         values = [override for override in values if override.key_or_group.startswith("data.")]
@@ -40,3 +44,9 @@ def compose_evaluation(run: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     if problems + more or config is None:
         raise ConfigError(problems + more)
     return config
+
+
+def content_of(data: DictConfig) -> Content:
+    """Return what the examples of a composed data option are."""
+    schema: type[DataConfig] = data._metadata.object_type
+    return schema.content

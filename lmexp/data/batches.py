@@ -110,6 +110,8 @@ class EvaluationBatches:
             windows = np.arange(0, num_targets, length)[rank::world_size]
             self.starts = [windows[i : i + self.batch_size] for i in range(0, len(windows), self.batch_size)]
             self.ends = [np.full(len(starts), num_targets) for starts in self.starts]
+        if not self.starts and len(file.ids):  # every rank must have a batch, though nothing be predicted in it
+            self.starts, self.ends = [np.zeros(1, dtype=np.int64)], [np.zeros(1, dtype=np.int64)]
 
     def __len__(self) -> int:
         return len(self.starts)

@@ -74,7 +74,7 @@ class ExampleEvaluationBatches:
         self.file, self.config, self.examples = file, config, usable(file, config)
         bins = bins_of(self.examples.lengths, config)[rank::world_size]
         rows = config.evaluation_rows
-        self.batches = [bins[i : i + rows] for i in range(0, len(bins), rows)]
+        self.batches = [bins[i : i + rows] for i in range(0, len(bins), rows)] or [[[]]]  # every rank must have one
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -107,16 +107,18 @@ def rows_of(file: TokenFile, examples: Examples, bins: list[Bin], width: int) ->
             segments_BT[row, place] = segment
             examples_BT[row, place] = number
             column, number = column + length, number + 1
+    numbers = examples.numbers[np.array([unit for units in bins for unit in units], dtype=np.int64)]
     batch = {
         "tokens_BT": tokens_BT,
         "targets_BT": targets_BT,
         "segments_BT": segments_BT,
         "examples_BT": examples_BT,
-        "units_U": examples.numbers[[unit for units in bins for unit in units]],
+        "units_U": numbers,
     }
     return {key: torch.from_numpy(value) for key, value in batch.items()}
 
 
 def _width(config: ConversationsConfig, examples: Examples, bins: list[Bin]) -> int:
     """Return the length of rows; without packing that of the longest."""
-    return config.context_length if config.packing else int(max(examples.lengths[row].sum() for row in bins))
+    longest = max(int(examples.lengths[row].sum()) for row in bins)
+    return config.context_length if config.packing else max(1, longest)

@@ -135,7 +135,7 @@ def test_a_split_is_measured_alike_however_it_is_cut(tmp_path: Path):
     corpus = prepare(config.data, config.tokenizer)
     task = new_task(config, corpus)
     found = []
-    for packing, rows, world_size in ((True, 1, 1), (True, 3, 2), (False, 5, 1)):
+    for packing, rows, world_size in ((True, 1, 1), (True, 3, 2), (False, 5, 1), (True, 2, 5), (False, 8, 9)):
         data = replace(config.data, packing=packing, evaluation_batch_size=rows)
         sums = torch.zeros(2, dtype=torch.float64)
         for rank in range(world_size):
@@ -144,8 +144,8 @@ def test_a_split_is_measured_alike_however_it_is_cut(tmp_path: Path):
                 loss_sum, count, _ = task.evaluate(batches[number], None)
                 sums += torch.stack((loss_sum.detach(), count.double()))
         found.append(sums)
-    torch.testing.assert_close(found[1], found[0], atol=1e-9, rtol=0)
-    torch.testing.assert_close(found[2], found[0], atol=1e-9, rtol=0)
+    for sums in found[1:]:  # of five and nine ranks some have nothing
+        torch.testing.assert_close(sums, found[0], atol=1e-9, rtol=0)
     assert int(found[0][1]) == corpus.splits["val"].learned
 
 

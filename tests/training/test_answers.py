@@ -90,6 +90,18 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(source: RunFolder, questions:
     assert outcome(train(answering(source, questions))) == expected
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_ranks_learn_what_one_does(source: RunFolder, questions: Path):
+    more = ["model.dropout=0", "data.batch_size=4", "data.evaluation_batch_size=64"]
+    one = train(answering(source, questions, *more))
+    one.path.rename("one")
+    two = train(answering(source, questions, *more, "trainer=ddp_cpu", "trainer.devices=2"))
+    for expected, found in zip(RunFolder(Path("one")).metrics, two.metrics, strict=True):
+        for key in ("val/loss_nats", "test/loss_nats", "train/loss_nats"):
+            assert found.get(key) == pytest.approx(expected.get(key), abs=2e-5), (key, expected["step"])
+
+
 @pytest.fixture
 def answered(source: RunFolder, questions: Path) -> RunFolder:
     """A run that has learned its answers by heart."""
