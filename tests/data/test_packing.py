@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmexp.config.chat import ChatConfig, TooLong
-from lmexp.config.tokenizer import BytesConfig
+from lmexp.config.chat import ChatConfig, Template, TooLong
+from lmexp.config.tokenizer import BPEConfig, BytesConfig
+from lmexp.data.chat import Chat
 from lmexp.data.corpus import Corpus, check_length, prepare
 from lmexp.data.example_batches import ExampleBatches
 from lmexp.data.order import training_batches
@@ -92,3 +93,19 @@ def test_a_split_without_anything_to_learn_says_why(tmp_path: Path):
     short = replace(config, too_long=TooLong.drop)
     with pytest.raises(DataError, match=r"all 18 are too long; raise data\.context_length, or cut them"):
         check_length(prepare(short, BytesConfig()), short)
+
+
+def test_every_character_of_chinese_conversations_survives(shared_data: Path, tmp_path: Path):
+    path = shared_data / "sft" / "alpaca_zh_demo.json"
+    config = ChatConfig(path=str(path), cache_dir=str(tmp_path), template=Template.plain)
+    for tokenizer in (BytesConfig(), BPEConfig(vocab_size=2500, max_training_characters=50_000)):
+        corpus, source = prepare(config, tokenizer), Chat(config)
+        for split in ("train", "val", "test"):
+            file = corpus.open(split)
+            ends = [*file.document_starts[1:].tolist(), len(file.ids)]
+            conversations = [conversation for _, conversation in source.conversations(split)]
+            for start, end, conversation in zip(file.document_starts, ends, conversations, strict=True):
+                asked, answered = (message.content for message in conversation.messages)
+                ids, is_learned = file.ids[start:end], file.is_learned[start:end]  # type: ignore[index]
+                assert corpus.tokenizer.decode(ids[is_learned].tolist()) == answered
+                assert corpus.tokenizer.decode(ids[~is_learned].tolist()) == f"User: {asked}\nAssistant: \n"
