@@ -9,6 +9,12 @@ from typing import ClassVar
 from lmexp.config.data import Content, DataConfig, FilesConfig, Order
 from lmexp.config.schema import setting
 
+USUAL_KEYS = (
+    *("messages", "conversations", "prompt", "completion", "instruction", "input", "output", "instances", "history"),
+    *("chosen", "rejected", "system", "tools"),
+)
+"""What the known formats are told by."""
+
 
 class Template(Enum):
     """How a conversation is written as one text."""
@@ -47,8 +53,8 @@ class ConversationsConfig(DataConfig):
     packing: bool = setting(True)
     """Put several conversations into one row, which do not see each other; false gives each its own row."""
     too_long: TooLong = setting(TooLong.cut)
-    """A conversation of more than context_length tokens: cut keeps its beginning, drop leaves it out; both are
-    counted."""
+    """A conversation, or a pair of preferences together, of more than context_length tokens: cut keeps its beginning,
+    drop leaves it out; both are counted."""
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
@@ -80,6 +86,9 @@ class ChatConfig(ConversationsConfig, FilesConfig):
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
+        for key in self.columns:
+            if key not in USUAL_KEYS:
+                yield f"columns.{key}", f"is none of the usual keys, which are: {', '.join(USUAL_KEYS)}"
         if self.dataset is not None and self.path is not None:
             yield "dataset", "there is data.path too; give one of the two"
         if self.dataset is not None and find_spec("datasets") is None:

@@ -125,9 +125,10 @@ def _compose(command: str, overrides: list[Override], memo: Memo) -> tuple[Train
     if composed is None:
         return None, problems
     misplaced = [problem for override in values if (problem := _apply(override, composed))]
+    given = {override.key_or_group for override in values}
+    _prefer_steps(given, composed)
     config, more = _checked(composed)
     if problems:  # an option was left out, so that other keys are missing too: keep to what the command line is about
-        given = {override.key_or_group for override in values}
         misplaced = [p for p in misplaced if not owners(p.key) or p != unknown_key(p.key)]
         more = [p for p in more if p.key in given]
     return config, problems + misplaced + more
@@ -138,10 +139,17 @@ def _compose_longer(parent: Path, overrides: list[Override]) -> tuple[TrainConfi
     refused = {problem.key for problem in problems}
     values = [override for override in overrides if override.key_or_group not in refused]
     problems += [problem for override in values if (problem := _apply(override, composed))]
+    _prefer_steps({override.key_or_group for override in values}, composed)
     config, more = _checked(composed)
     if config is not None:
         more += extend.refuse_changes(parent, config)
     return config, problems + more
+
+
+def _prefer_steps(given: set[str], composed: DictConfig) -> None:
+    """Let the steps of a command line count where a recipe says epochs."""
+    if "trainer.max_steps" in given and "trainer.max_epochs" not in given:
+        composed.trainer.max_epochs = None
 
 
 def _sort_out(overrides: list[Override]) -> tuple[list[Override], list[Override], list[Problem]]:

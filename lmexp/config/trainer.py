@@ -50,7 +50,7 @@ class TrainerConfig(Option):
     max_steps: int = setting(800, at_least=1)
     """Optimizer steps of the whole run."""
     max_epochs: float | None = setting(None, above=0)
-    """Passes over the training split; when given it takes the place of max_steps."""
+    """Passes over the training split; when given it takes the place of max_steps, unless a command line gives those."""
     validate_every_steps: int | None = setting(200, at_least=1)
     """Optimizer steps between validations; null validates at the end only."""
     checkpoint_every_steps: int | None = setting(200, at_least=1, identity=False)

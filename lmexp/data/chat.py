@@ -33,8 +33,9 @@ class Chat(Conversations, Files):
 
     def conversations(self, split: str) -> Iterator[Placed]:
         has_own = split != "train" and self._has(split)
+        splits = [] if has_own else self._split_of
         for number, unit in enumerate(self._read(split if has_own else "train")):
-            if has_own or self._split_of[number] == split:
+            if has_own or splits[number] == split:
                 yield from unit
 
     @cached_property
@@ -44,7 +45,7 @@ class Chat(Conversations, Files):
         """
         contents = [_digest(unit) for unit in self._read("train")]
         if not contents:
-            raise DataError(f"{self._name}: there is no conversation in it")
+            raise DataError(f"{self._name}: there is no conversation in it; give a file with rows")
         different = sorted(set(contents))
         splits: dict[str, str] = {}
         first = 0
@@ -54,7 +55,10 @@ class Chat(Conversations, Files):
             splits |= dict.fromkeys(different[first:last], split)
             first = last
         if first >= len(different):
-            raise DataError(f"{self._name}: {len(different)} conversations are too few to hold some of them out")
+            raise DataError(
+                f"{self._name}: {len(contents)} conversations, {len(different)} of them different, are too few to hold "
+                "some out; add some, or give data.val_path and data.test_fraction=0"
+            )
         return [splits.get(content, "train") for content in contents]
 
     def _read(self, split: str) -> Iterator[list[Placed]]:

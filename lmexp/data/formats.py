@@ -133,13 +133,19 @@ def _of_preference(row: Row, place: str) -> Messages:
         asked = messages_of(prompt, place)
     elif prompt is not None:
         asked = [Message(Role.user, _text(prompt, f"{place}: prompt"))]
+    both = []
     for key in ("chosen", "rejected"):
         said = row[key]
         answer = messages_of(said, f"{place}: {key}") if isinstance(said, list) else [_answer(said, f"{place}: {key}")]
         messages = answer if answer[: len(asked)] == asked else [*asked, *answer]
         if not messages or messages[-1].role is not Role.assistant:
             raise DataError(f"{place}: {key} does not end with an answer")
-        yield [*(replace(message, is_learned=False) for message in messages[:-1]), messages[-1]]
+        both.append([*(replace(message, is_learned=False) for message in messages[:-1]), messages[-1]])
+    if both[0] == both[1]:
+        raise DataError(f"{place}: chosen and rejected are the same")
+    if both[0][:-1] != both[1][:-1]:
+        raise DataError(f"{place}: chosen and rejected answer different questions")
+    yield from both
 
 
 def _answer(value: Any, place: str) -> Message:
@@ -170,6 +176,8 @@ def messages_of(rows: Any, place: str) -> list[Message]:
 def _message(row: Row, place: str) -> Message:
     speaker = row.get("role", row.get("from"))
     content = row.get("content", row.get("value"))
+    if content is None and not row.get("tool_calls"):
+        raise DataError(f"{place}: its content is missing")
     if content is None and row.get("tool_calls"):
         content = _as_json(row["tool_calls"])
     weight = row.get("weight", row.get("loss_weight"))

@@ -46,16 +46,16 @@ def usable(file: TokenFile, config: DataConfig) -> Examples:
     """Return the examples of a split that are trained on, and how many are not."""
     assert file.is_learned is not None
     assert isinstance(config, ConversationsConfig)
-    room = config.context_length // config.examples_per_unit
     starts = np.asarray(file.document_starts)
-    whole = np.diff(starts, append=len(file.ids)) - 1
-    lengths = np.minimum(whole, room)
-    learned_before = np.concatenate(([0], np.cumsum(file.is_learned)))
-    num_learned = learned_before[starts + 1 + lengths] - learned_before[starts + 1]  # nothing foretells the first token
-    starts_UE, lengths_UE, whole_UE, num_learned_UE = (
-        values.reshape(-1, config.examples_per_unit) for values in (starts, lengths, whole, num_learned)
+    starts_UE, whole_UE = (
+        values.reshape(-1, config.examples_per_unit) for values in (starts, np.diff(starts, append=len(file.ids)) - 1)
     )
-    is_long_U = (whole_UE > room).any(axis=1)
+    others_UE = whole_UE.sum(axis=1, keepdims=True) - whole_UE
+    share = config.context_length // config.examples_per_unit
+    lengths_UE = np.minimum(whole_UE, np.maximum(share, config.context_length - others_UE))
+    learned_before = np.concatenate(([0], np.cumsum(file.is_learned)))
+    num_learned_UE = learned_before[starts_UE + 1 + lengths_UE] - learned_before[starts_UE + 1]  # not the first token
+    is_long_U = (whole_UE > lengths_UE).any(axis=1)
     is_dropped_U = is_long_U & (config.too_long is TooLong.drop)
     is_empty_U = ~is_dropped_U & (num_learned_UE == 0).any(axis=1)
     kept_U = ~is_dropped_U & ~is_empty_U
@@ -106,13 +106,15 @@ def summary(file: TokenFile, config: DataConfig) -> dict[str, int | float]:
 
 def remarks(split: str, counts: dict[str, int | float], config: DataConfig) -> Iterator[str]:
     """Yield what a person should know about the conversations of a split."""
+    assert isinstance(config, ConversationsConfig)
+    units = "conversations" if config.examples_per_unit == 1 else "pairs"
     fits = f"longer than data.context_length={config.context_length}"
     if counts["cut"]:
-        yield f"{split}: {counts['cut']:,} of {counts['used']:,} conversations are {fits} and are cut"
+        yield f"{split}: {counts['cut']:,} of {counts['used']:,} {units} are {fits} and are cut"
     if counts["too_long"]:
-        yield f"{split}: {counts['too_long']:,} conversations are {fits} and are left out"
+        yield f"{split}: {counts['too_long']:,} {units} are {fits} and are left out"
     if counts["nothing_to_learn"]:
-        yield f"{split}: {counts['nothing_to_learn']:,} conversations have no answer to learn and are left out"
+        yield f"{split}: {counts['nothing_to_learn']:,} {units} have no answer to learn and are left out"
 
 
 def pack(lengths: NDArray[np.int64], room: int) -> list[Bin]:

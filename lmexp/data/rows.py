@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lmexp.config.chat import USUAL_KEYS
 from lmexp.config.data import FilesConfig
 from lmexp.data.file_text import FileText
 from lmexp.data.files import kind
@@ -30,7 +31,7 @@ def read_rows(path: Path, config: FilesConfig, *, pair: tuple[str, str]) -> Iter
     if kind(path) == ".parquet":
         yield from _parquet(path)
     elif kind(path) == ".tsv":
-        yield from _tsv(path, FileText(path, config), pair)
+        yield from _tsv(path, FileText(path, config), pair, {*USUAL_KEYS, *pair})
     elif kind(path) in readers:
         yield from readers[kind(path)](path, FileText(path, config))
     else:
@@ -50,7 +51,9 @@ def _json(path: Path, text: Iterable[str]) -> Iterator[tuple[str, Row]]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error})") from None
     lists = [value] if isinstance(value, list) else []
-    if isinstance(value, dict):
+    if isinstance(value, dict) and any(key in value for key in USUAL_KEYS):
+        lists = [[value]]
+    elif isinstance(value, dict):
         lists = [inner for inner in value.values() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
     if len(lists) != 1:
         raise DataError(f"{path}: must hold a list of objects: [{{...}}, {{...}}]")
@@ -88,15 +91,15 @@ def _csv(path: Path, text: Iterable[str]) -> Iterator[tuple[str, Row]]:
         raise DataError(f"{path}: line {line} is not CSV ({error})") from None
 
 
-def _tsv(path: Path, text: Iterable[str], pair: tuple[str, str]) -> Iterator[tuple[str, Row]]:
-    """Yield rows of cells between tabs, which no quotes are around; a first line of single names is a header."""
+def _tsv(path: Path, text: Iterable[str], pair: tuple[str, str], names: set[str]) -> Iterator[tuple[str, Row]]:
+    """Yield rows of cells between tabs, which no quotes are around; a first line with a known name is a header."""
     header: list[str] | None = None
     for number, line in enumerate(lines(text), start=1):
         cells = line.rstrip("\r\n").split("\t")
         if cells == [""]:
             continue
         if header is None:
-            is_header = all(cell.isidentifier() for cell in cells) and len(set(cells)) == len(cells) > 1
+            is_header = any(cell in names for cell in cells)
             header = cells if is_header else list(pair)
             if is_header:
                 continue

@@ -13,7 +13,11 @@ def summary(run: RunFolder) -> str:
     """Return the result of a finished run: numbers, generated texts, and what to try next."""
     record, metrics = run.record, run.record.get("metrics", {})
     rows = [
-        ("val loss", _with_unit(metrics.get("val/loss_nats"), ".4f", "nats a token")),
+        ("val loss", _with_unit(metrics.get("val/loss_nats"), ".4f", f"nats a {_target(run)}")),
+        ("accuracy", _with_unit(metrics.get("val/accuracy"), ".1%", "")),
+        ("exact match", _with_unit(metrics.get("val/exact_match"), ".1%", "")),
+        ("ROUGE-L", _with_unit(metrics.get("val/rougeL"), ".3f", "")),
+        ("chrF", _with_unit(metrics.get("val/chrf"), ".1f", "")),
         ("bits per byte", _with_unit(metrics.get("val/bits_per_byte"), ".4f", "")),
         ("perplexity", _with_unit(metrics.get("val/perplexity"), ",.2f", "")),
         ("test", _test(metrics)),
@@ -33,7 +37,8 @@ def summary(run: RunFolder) -> str:
         lines += ["", "samples"]
         for row in texts:
             between = "" if continues else "\n"
-            text = printable(row["prompt"] + between + row["text"]).strip().replace("\n", "\n    ")
+            answer = row["text"] or ("" if continues else "(nothing)")
+            text = printable(row["prompt"] + between + answer).strip().replace("\n", "\n    ")
             lines += [f"  - {text}"]
     name, prompt = run.path.name, texts[0]["prompt"] if texts else "The"
     first = f"  lmexp generate {name} --prompt {shlex.quote(prompt)}"
@@ -45,7 +50,7 @@ def summary(run: RunFolder) -> str:
         "",
         "next",
         first,
-        "  lmexp train model=lstm          another model, the same data",
+        *(["  lmexp train model=lstm          another model, the same data"] if continues else []),
         "  lmexp runs                      all runs and their results",
     ]
     return "\n".join(lines)
@@ -59,11 +64,17 @@ def one_line(run: RunFolder) -> str:
     return f"{status_of(record)}  val {loss or '-'}  {run.path}"
 
 
+def _target(run: RunFolder) -> str:
+    return "pair" if run.config.data.content is Content.preferences else "token"
+
+
 def _test(metrics: dict[str, Any]) -> str:
     loss = _with_unit(metrics.get("test/loss_nats"), ".4f", "nats")
     bits = _with_unit(metrics.get("test/bits_per_byte"), ".4f", "bits per byte")
     perplexity = _with_unit(metrics.get("test/perplexity"), ",.2f", "")
-    return ", ".join(part for part in (loss, bits, f"perplexity {perplexity}") if part) if loss else ""
+    accuracy = _with_unit(metrics.get("test/accuracy"), ".1%", "")
+    parts = (loss, bits, perplexity and f"perplexity {perplexity}", accuracy and f"accuracy {accuracy}")
+    return ", ".join(part for part in parts if part) if loss else ""
 
 
 def _trained(record: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ try:
     import uvicorn
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse, Response, StreamingResponse
+    from starlette.exceptions import HTTPException
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 except ModuleNotFoundError as error:
     raise MissingPackageError((error.name or "fastapi").partition(".")[0], "serve") from None
@@ -75,6 +76,7 @@ def application(loaded: LoadedRun, limits: Limits) -> fastapi.FastAPI:
     app.add_api_route("/v1/completions", endpoint.complete, methods=["POST"], response_model=None)
     app.add_exception_handler(RequestValidationError, _say_what_is_wrong)
     app.add_exception_handler(LmexpError, _say_problem)
+    app.add_exception_handler(HTTPException, _say_status)
     return app
 
 
@@ -182,8 +184,15 @@ async def _say_problem(request: fastapi.Request, error: Exception) -> Response:
 
 async def _say_what_is_wrong(request: fastapi.Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = [f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}" for problem in error.errors()]
+    problems = [
+        f"{'.'.join(map(str, problem['loc'][1:])) or 'the body'}: {problem['msg']}" for problem in error.errors()
+    ]
     return JSONResponse(error_body("; ".join(problems), "invalid_request_error"), status_code=400)
+
+
+async def _say_status(request: fastapi.Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse(error_body(str(error.detail), "invalid_request_error"), status_code=error.status_code)
 
 
 class BodyLimit:

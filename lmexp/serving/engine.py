@@ -75,7 +75,7 @@ class Engine:
         job = Job(form, ids, sampling, tell, time.monotonic() + self.timeout_seconds)
         with self._changed:
             if self._num_open >= self.max_requests:
-                raise BusyError(f"{self.max_requests} requests are being answered already; try again")
+                raise BusyError(f"{self.max_requests} texts are being written already; try again")
             self._num_open += 1
             self._waiting.append(job)
             self._changed.notify()

@@ -28,10 +28,11 @@ from lmexp.config.trainer import count_gpus
 from lmexp.data.corpus import Corpus, check_length, prepare
 from lmexp.data.packing import remarks, summary
 from lmexp.data.source import SPLITS
-from lmexp.errors import ConfigError, DistributedError, LmexpError, RunError, Stopped, StorageError
+from lmexp.errors import ConfigError, DistributedError, LmexpError, Problem, RunError, Stopped, StorageError
 from lmexp.runs import RunFolder
 from lmexp.runs.folder import now, status_of
 from lmexp.runs.provenance import provenance, source_hash, weights_hash
+from lmexp.tokenization import learn
 
 KEYWORDS = ("auto", "force", "never")
 
@@ -63,6 +64,7 @@ def train(
     say("preparing the text")
     corpus = prepare(config.data, config.tokenizer)
     check_length(corpus, config.data, accumulate=config.trainer.accumulate)
+    _require_trained_tokens(config, corpus)
     with open_run(config, corpus, plugins, say) as (run, decision, lock):
         if decision is Decision.show:
             say(f"{run.path} is done already")
@@ -240,6 +242,19 @@ def _count_conversations(run: RunFolder, data: ConversationsConfig, corpus: Corp
     for split, of_split in counts.items():
         for remark in remarks(split, of_split, data):
             say(remark)
+
+
+def _require_trained_tokens(config: TrainConfig, corpus: Corpus) -> None:
+    """Raise when a template adds tokens that adapters, which leave the embedding as it is, would not train.
+
+    Raises:
+        ConfigError: naming the templates that add none.
+    """
+    if config.model.lora.rank is None or config.tokenizer.is_learned:
+        return
+    if corpus.tokenizer.vocab_size > learn(config.tokenizer, ()).vocab_size:
+        message = "adds tokens to the model, which adapters do not train; take data.template=plain or alpaca"
+        raise ConfigError([Problem("data.template", message)])
 
 
 def _settle_batch_size(run: RunFolder, config: TrainConfig, corpus: Corpus) -> None:

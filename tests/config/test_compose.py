@@ -28,6 +28,13 @@ pytestmark = pytest.mark.usefixtures("folder")
 # What wins
 
 
+def test_steps_on_the_command_line_take_the_place_of_a_recipes_epochs(folder: Path) -> None:
+    assert compose("train", ["experiment=sft_demo"]).trainer.max_epochs == 3
+    assert compose("train", ["experiment=sft_demo", "trainer.max_steps=5"]).trainer.max_epochs is None
+    both = compose("train", ["experiment=sft_demo", "trainer.max_steps=5", "trainer.max_epochs=1"])
+    assert both.trainer.max_epochs == 1
+
+
 def test_a_block_of_keys_of_ones_own_is_given_as_a_whole(folder: Path) -> None:
     (folder / "chat.csv").touch()
     chosen = ["data=chat", "task=sft", "data.path=chat.csv"]

@@ -155,6 +155,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"messages": [{"role": "user", "content": "x"}, {"role": "system", "content": "y"}]},
         "message 2 is a system message; it must be the first",
     ),
+    "no content": ({"messages": [{"role": "user"}]}, "messages, message 1: its content is missing"),
     "half a history": ({"instruction": "a", "output": "b", "history": ["x"]}, "history must be a list of pairs"),
     "a history of numbers": ({"instruction": "a", "output": "b", "history": [[1, 2]]}, "history is no text, but 1"),
     "a tree of texts": (
@@ -207,6 +208,11 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path):
         assert [row for _, row in rows(tmp_path / name, content)] == [A, B], name
 
 
+def test_a_json_file_may_hold_one_conversation(tmp_path: Path):
+    one = {"messages": [{"role": "user", "content": "Hi"}]}
+    assert rows(tmp_path / "one.json", json.dumps(one)) == [(f"{tmp_path / 'one.json'}: item 1", one)]
+
+
 def test_a_tsv_file_has_pairs_with_or_without_a_header(tmp_path: Path):
     assert [row for _, row in rows(tmp_path / "a.tsv", "Hi there\tHello\nBye\tSee you.\n")] == [
         {"prompt": "Hi there", "completion": "Hello"},
@@ -215,6 +221,8 @@ def test_a_tsv_file_has_pairs_with_or_without_a_header(tmp_path: Path):
     assert [row for _, row in rows(tmp_path / "b.tsv", "instruction\toutput\nBye\tSee you.\n")] == [
         {"instruction": "Bye", "output": "See you."}
     ]
+    words = rows(tmp_path / "c.tsv", "one\teins\ntwo\tzwei\n")  # no header, though they look like names
+    assert [row["completion"] for _, row in words] == ["eins", "zwei"]
 
 
 def test_a_parquet_file_has_rows(tmp_path: Path):
@@ -289,6 +297,11 @@ def test_a_data_set_of_hugging_face_is_read_with_its_own_splits(tmp_path: Path, 
     (folder / "train.jsonl").unlink()
     with pytest.raises(DataError, match=r"has no split for training; it has validation|cannot be read"):
         list(Chat(ChatConfig(dataset=str(folder))).conversations("train"))
+
+
+def test_columns_are_named_by_usual_keys():
+    (problem,) = [text for key, text in ChatConfig(path="x", columns={"bogus": "y"}).check() if key == "columns.bogus"]
+    assert problem.startswith("is none of the usual keys, which are: messages, conversations, prompt")
 
 
 def test_a_data_set_or_files_are_given():

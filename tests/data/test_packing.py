@@ -1,5 +1,6 @@
 """Conversations in rows: as full as can be, each once an epoch, and what does not fit is counted."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmexp.config.chat import ChatConfig, Template, TooLong
+from lmexp.config.chat import ChatConfig, PreferencesConfig, Template, TooLong
 from lmexp.config.tokenizer import BPEConfig, BytesConfig
 from lmexp.data.chat import Chat
 from lmexp.data.corpus import Corpus, check_length, prepare
@@ -57,6 +58,24 @@ def test_what_does_not_fit_is_cut_or_left_out_and_counted(shared_data: Path, tmp
         f"train: {cut['nothing_to_learn']} conversations have no answer to learn and are left out",
         f"train: {dropped['too_long']} conversations are longer than data.context_length=512 and are left out",
     ]
+
+
+def test_a_pair_that_fits_together_is_not_cut(tmp_path: Path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"{n:02}", "chosen": "x" * (5 + 15 * (n % 2)), "rejected": "y" * 40} for n in range(40)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    config = PreferencesConfig(
+        path=str(path), context_length=100, template=Template.plain, cache_dir=str(tmp_path), test_fraction=0
+    )
+    file = prepare(config, BytesConfig()).open("train")
+    examples = usable(file, config)
+    whole = np.diff(file.document_starts, append=len(file.ids)).reshape(-1, 2) - 1
+    fits = whole.sum(axis=1) <= 100
+    assert 0 < fits.sum() < len(whole)
+    assert np.array_equal(examples.lengths[fits], whole[fits])
+    assert (examples.lengths[~fits].sum(axis=1) == 100).all()
+    said = list(remarks("train", summary(file, config), config))
+    assert said == [f"train: {(~fits).sum()} of {len(whole)} pairs are longer than data.context_length=100 and are cut"]
 
 
 def test_an_epoch_has_every_conversation_once_in_another_order_each_time(shared_data: Path, tmp_path: Path):

@@ -176,6 +176,9 @@ def test_a_planted_preference_is_learned(folder: Path):
 
 
 BAD = {
+    '{"prompt": "a", "chosen": "b", "rejected": "b"}': "chosen and rejected are the same",
+    '{"chosen": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}],'
+    ' "rejected": [{"role": "user", "content": "z"}, {"role": "assistant", "content": "w"}]}': "different questions",
     '{"prompt": "a", "chosen": "b"}': "is of no known format (it has prompt, chosen); known are prompt, chosen and",
     '{"prompt": "a", "chosen": "b", "rejected": ""}': "an answer, is empty",
     '{"chosen": [{"role": "user", "content": "x"}], "rejected": "b"}': "chosen does not end with an answer",

@@ -17,7 +17,7 @@ from lmexp.generation.forms import Answer, form_of
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import complete
 from lmexp.interchange.exporting import export
-from lmexp.runs import RunFolder
+from lmexp.runs import RunFolder, list_runs
 from lmexp.serving.dialogue import Dialogue
 from lmexp.serving.terminal import chat
 from lmexp.training.first_batch import show
@@ -66,6 +66,7 @@ def test_a_template_without_tokens_of_its_own_leaves_the_vocabulary_as_it_is(sou
 def test_adapters_refuse_tokens_that_they_would_not_train(source: RunFolder, questions: Path):
     with pytest.raises(ConfigError, match=r"data\.template: adds tokens .* take data\.template=plain or alpaca"):
         train(answering(source, questions, "model.lora.rank=2"))
+    assert len(list_runs("outputs")) == 1  # the source: nothing was begun
     run = train(answering(source, questions, "model.lora.rank=2", "data.template=plain", "trainer.max_steps=1"))
     assert run.record["status"] == "done"
 
