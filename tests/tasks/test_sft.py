@@ -185,10 +185,11 @@ def _rank(rank: int, folder: str, port: int, results: Any) -> None:
             (loss_sum / batch["mean_learned"] / 2).backward()
     if rank == 0:
         torch.save([weight.grad for weight in trained(plain)], results)
-    distributed.destroy_process_group()
+    distributed.barrier()
+    os._exit(0)  # taking gloo apart hangs now and then
 
 
-@pytest.mark.skipif("LMEXP_GLOO" not in os.environ, reason="about one in ten hangs on a busy machine; not known why")
+@pytest.mark.skipif("LMEXP_GLOO" not in os.environ, reason="about one in ten hung at its end; to be proved mended")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lstm", "decoder", "adapters"])
 def test_two_ranks_over_gloo_have_the_gradient_of_one(tmp_path: Path, name: str):
