@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lmexp.config import compose, extend
 from lmexp.config.data import Content, DataConfig
@@ -48,5 +49,5 @@ def compose_evaluation(run: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 def content_of(data: DictConfig) -> Content:
     """Return what the examples of a composed data option are."""
-    schema: type[DataConfig] = data._metadata.object_type
+    schema: Any = OmegaConf.get_type(data)
     return schema.content

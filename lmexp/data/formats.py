@@ -136,7 +136,8 @@ def _of_preference(row: Row, place: str) -> Messages:
     both = []
     for key in ("chosen", "rejected"):
         said = row[key]
-        answer = messages_of(said, f"{place}: {key}") if isinstance(said, list) else [_answer(said, f"{place}: {key}")]
+        at = f"{place}: {key}"
+        answer = messages_of(said, at) if isinstance(said, list) else [Message(Role.assistant, _text(said, at))]
         messages = answer if answer[: len(asked)] == asked else [*asked, *answer]
         if not messages or messages[-1].role is not Role.assistant:
             raise DataError(f"{place}: {key} does not end with an answer")
@@ -146,10 +147,6 @@ def _of_preference(row: Row, place: str) -> Messages:
     if both[0][:-1] != both[1][:-1]:
         raise DataError(f"{place}: chosen and rejected answer different questions")
     yield from both
-
-
-def _answer(value: Any, place: str) -> Message:
-    return Message(Role.assistant, _text(value, place))
 
 
 Reader = tuple[Callable[[Row], bool], Callable[[Row, str], Messages]]
@@ -176,9 +173,9 @@ def messages_of(rows: Any, place: str) -> list[Message]:
 def _message(row: Row, place: str) -> Message:
     speaker = row.get("role", row.get("from"))
     content = row.get("content", row.get("value"))
-    if content is None and not row.get("tool_calls"):
-        raise DataError(f"{place}: its content is missing")
-    if content is None and row.get("tool_calls"):
+    if content is None:
+        if not row.get("tool_calls"):
+            raise DataError(f"{place}: its content is missing")
         content = _as_json(row["tool_calls"])
     weight = row.get("weight", row.get("loss_weight"))
     if weight not in (None, 0, 1):
@@ -195,12 +192,9 @@ def _role(name: Any, place: str) -> Role:
 
 def _text(value: Any, place: str) -> str:
     """Return a text; of a list of parts the texts, one after the other."""
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(part, dict) and part.get("type") == "text" for part in value)
-    ):
-        return "".join(_text(part.get("text", part.get("value")), place) for part in value)
+    parts = value if isinstance(value, list) else []
+    if parts and all(isinstance(part, dict) and part.get("type") == "text" for part in parts):
+        return "".join(_text(part.get("text", part.get("value")), place) for part in parts)
     if not isinstance(value, str):
         what = "is missing" if value is None else f"is no text, but {_as_json(value)[:40]}"
         raise DataError(f"{place} {what}")

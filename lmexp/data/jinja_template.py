@@ -9,12 +9,13 @@ own, they go through it with a character inside that no text has.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from lmexp.data.messages import Message, Piece, Role
+from lmexp.data.messages import Message, Piece, Role, cut
 from lmexp.errors import DataError, MissingPackageError
 from lmexp.tokenization import Tokenizer
 
@@ -43,9 +44,9 @@ class JinjaTemplate:
         borders = [0, *(border for span in spans for border in span), len(text)]
         learned = [None, *(part for answer in answers for part in (answer, None))]
         return [
-            piece
+            replace(piece, text=piece.text.replace(INSIDE, ""))
             for (start, end), answer in zip(pairwise(borders), learned, strict=True)
-            for piece in self._cut(text[start:end], is_learned=answer is not None and answer.is_answer)
+            for piece in cut(text[start:end], self._special, is_learned=answer is not None and answer.is_answer)
         ]
 
     def _added(
@@ -110,16 +111,6 @@ class JinjaTemplate:
         if INSIDE in content:
             raise DataError("a message holds U+FDD0, which is no character; remove it")
         return self._special.sub(lambda found: found[0][0] + INSIDE + found[0][1:], content)
-
-    def _cut(self, text: str, *, is_learned: bool) -> Iterator[Piece]:
-        position = 0
-        for found in self._special.finditer(text):
-            if between := text[position : found.start()]:
-                yield Piece(between.replace(INSIDE, ""), is_learned=is_learned)
-            yield Piece(found[0], is_special=True, is_learned=is_learned)
-            position = found.end()
-        if rest := text[position:]:
-            yield Piece(rest.replace(INSIDE, ""), is_learned=is_learned)
 
     @cached_property
     def _special(self) -> re.Pattern[str]:

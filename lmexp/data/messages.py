@@ -1,6 +1,7 @@
 """A conversation: the one form that every format becomes and every template writes."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -47,6 +48,18 @@ class Piece:
     text: str
     is_special: bool = False
     is_learned: bool = False
+
+
+def cut(text: str, special: re.Pattern[str], *, is_learned: bool = False) -> Iterator[Piece]:
+    """Yield a text in pieces, cut at the names of special tokens."""
+    position = 0
+    for found in special.finditer(text):
+        if between := text[position : found.start()]:
+            yield Piece(between, is_learned=is_learned)
+        yield Piece(found[0], is_special=True, is_learned=is_learned)
+        position = found.end()
+    if rest := text[position:]:
+        yield Piece(rest, is_learned=is_learned)
 
 
 def conversation(messages: Sequence[Message], place: str, tools: str | None = None) -> Conversation:

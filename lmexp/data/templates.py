@@ -8,13 +8,13 @@ and Llama 3 are those of their published templates, Alpaca's that of its trainin
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 from lmexp.config import chat
 from lmexp.data.jinja_template import JinjaTemplate
-from lmexp.data.messages import Message, Piece, Role
+from lmexp.data.messages import Message, Piece, Role, cut
 from lmexp.errors import DataError
 from lmexp.tokenization import Tokenizer
 
@@ -52,7 +52,6 @@ class Turns:
     """What stands for the system message where there is none."""
     is_stripped: bool = False
     """White space around a message is left out."""
-    _names: tuple[str, ...] = field(default=(BEGIN_OF_TEXT, END_OF_DOCUMENT), repr=False)
 
     def render(self, messages: Sequence[Message], tools: str | None = None, *, asks: bool = False) -> list[Piece]:
         pieces = list(self._own(self.begin))
@@ -102,18 +101,11 @@ class Turns:
 
     @cached_property
     def _special(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(re.escape, (*self._names, *self.special_tokens))))
+        return re.compile("|".join(map(re.escape, (BEGIN_OF_TEXT, END_OF_DOCUMENT, *self.special_tokens))))
 
     def _own(self, text: str) -> Iterator[Piece]:
         """Yield the pieces of what the template writes itself."""
-        position = 0
-        for found in self._special.finditer(text):
-            if between := text[position : found.start()]:
-                yield Piece(between)
-            yield Piece(found[0], is_special=True)
-            position = found.end()
-        if rest := text[position:]:
-            yield Piece(rest)
+        return cut(text, self._special)
 
 
 CHATML = Turns(

@@ -85,11 +85,15 @@ class Answer:
 
     def ids_of(self, messages: Sequence[Message]) -> list[int]:
         """Return a conversation and the beginning of an answer."""
-        has_system = bool(messages) and messages[0].role is Role.system
-        if self.system is not None and not has_system:
-            messages = [Message(Role.system, self.system), *messages]
-        (example,) = encode([self.template.render(messages, asks=True)], self.tokenizer)
+        (example,) = encode([self.template.render(self.with_system(messages), asks=True)], self.tokenizer)
         return example.ids.tolist()
+
+    def with_system(self, messages: Sequence[Message]) -> list[Message]:
+        """Return a conversation with a system message before it, its own where it has one."""
+        has_system = bool(messages) and messages[0].role is Role.system
+        if self.system is None or has_system:
+            return list(messages)
+        return [Message(Role.system, self.system), *messages]
 
     def shown(self, prompt: str, text: str) -> str:
         return text

@@ -1,6 +1,7 @@
 """A conversation with a run: what was said, and what the run says next."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from lmexp.checkpoints import LoadedRun
@@ -38,15 +39,15 @@ class Dialogue:
     def __init__(self, loaded: LoadedRun, sampling: Sampling) -> None:
         self.loaded, self.sampling = loaded, sampling
         self.form = answer_of(loaded)
-        self.system = self.form.system
         self.messages: list[Message] = []
         self.num_forgotten = 0
         self._seed = sampling.seed
 
     def reset(self, system: str | None = None) -> None:
-        """Begin anew."""
+        """Begin anew, with another system message if there is one; an empty one is none."""
         self.messages.clear()
-        self.system = system if system is not None else self.system
+        if system is not None:
+            self.form = replace(self.form, system=system or None)
 
     def answer(self, said: str) -> Iterator[str]:
         """Yield the answer as it grows; an answer that is broken off is kept as far as it came.
@@ -72,20 +73,17 @@ class Dialogue:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what was said as data=chat reads it."""
-        return {"messages": [{"role": m.role.name, "content": m.content} for m in self._with_system(self.messages)]}
+        return {"messages": [{"role": m.role.name, "content": m.content} for m in self.form.with_system(self.messages)]}
 
     def _fitting(self) -> list[int]:
         """Return the ids of what was said; what was said first is forgotten when all does not fit."""
         kept = self.messages
         most = self.loaded.model.max_length
         while True:
-            ids = self.form.ids_of(self._with_system(kept))
+            ids = self.form.ids_of(kept)
             if most is None or len(ids) <= most:
                 self.num_forgotten = len(self.messages) - len(kept)
                 return ids
             if len(kept) == 1:
                 raise DataError(f"that is {len(ids):,} tokens, and the model reads at most {most:,}: say less")
             kept = kept[2:] if kept[1].role is Role.assistant else kept[1:]
-
-    def _with_system(self, messages: list[Message]) -> list[Message]:
-        return [Message(Role.system, self.system), *messages] if self.system else list(messages)

@@ -59,7 +59,7 @@ def _obey(dialogue: Dialogue, said: str) -> str:
         return "begun anew"
     if command == "/system":
         if not rest:
-            return dialogue.system or "there is no system message; /system TEXT sets one"
+            return dialogue.form.system or "there is no system message; /system TEXT sets one"
         dialogue.reset(rest)
         return "begun anew with this system message"
     if command == "/save":

@@ -33,9 +33,8 @@ def show(config: TrainConfig, *, rows: int = 4, width: int | None = None) -> str
         raise ConfigError("data.batch_size=auto is settled when a run begins; give a number to see a batch")
     corpus = prepare(config.data, config.tokenizer)
     check_length(corpus, config.data, accumulate=config.trainer.accumulate)
-    batch = training_batches(corpus.open("train"), config.data, seed=config.seed, accumulate=config.trainer.accumulate)[
-        0
-    ]
+    accumulate = config.trainer.accumulate
+    batch = training_batches(corpus.open("train"), config.data, seed=config.seed, accumulate=accumulate)[0]
     task: type[Task] = built_class(config.task)
     text = Text()
     num_rows, num_columns = batch["tokens_BT"].shape
