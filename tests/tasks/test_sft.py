@@ -189,7 +189,6 @@ def _rank(rank: int, folder: str, port: int, results: Any) -> None:
     os._exit(0)  # taking gloo apart hangs now and then
 
 
-@pytest.mark.skipif("LMEXP_GLOO" not in os.environ, reason="about one in ten hung at its end; to be proved mended")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lstm", "decoder", "adapters"])
 def test_two_ranks_over_gloo_have_the_gradient_of_one(tmp_path: Path, name: str):
@@ -205,12 +204,12 @@ def test_two_ranks_over_gloo_have_the_gradient_of_one(tmp_path: Path, name: str)
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     given = (str(tmp_path), store.port, str(tmp_path / "gradients.pt"))
     context = multiprocessing.start_processes(_rank, given, nprocs=2, join=False, start_method="spawn")
-    for _ in range(40):
+    for _ in range(60):
         if context.join(timeout=2):
             break
     else:
         for process in context.processes:
             process.kill()
-        pytest.fail("the ranks did not end within 80 seconds")
+        pytest.fail("the ranks did not end within two minutes")
     for found, one in zip(torch.load(tmp_path / "gradients.pt"), expected, strict=True):
         torch.testing.assert_close(found, one, atol=1e-10, rtol=0)
