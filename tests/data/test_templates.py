@@ -100,13 +100,17 @@ def their_masks(
     return [(one["input_ids"], one["assistant_masks"]) for one in written]
 
 
-@pytest.mark.parametrize("template", PUBLISHED)
-def test_masks_are_those_of_transformers(tmp_path: Path, template: str):
+JINJA = [*PUBLISHED.items(), *((name.name, turns.as_jinja()) for name, turns in OWN.items())]
+"""Two that are published, and all of ours as they are exported."""
+
+
+@pytest.mark.parametrize(("template", "source"), JINJA, ids=[f"{name}-{n}" for n, (name, _) in enumerate(JINJA)])
+def test_masks_are_those_of_transformers(tmp_path: Path, template: str, source: str):
     tokenizer = hugging_face(tmp_path)
     injected = "names of special tokens are said"  # which transformers takes for special tokens
     conversations = {k: c for k, c in CONVERSATIONS.items() if k != injected and all(m.is_learned for m in c)}
     rows = [[{"role": m.role.name, "content": m.content} for m in c] for c in conversations.values()]
-    theirs = their_masks(tmp_path, PUBLISHED[template], rows)
+    theirs = their_masks(tmp_path, source, rows)
     ours = encode([OWN[Template[template]].render(c) for c in conversations.values()], tokenizer)
     for example, (ids, mask) in zip(ours, theirs, strict=True):
         assert example.ids.tolist() == ids
