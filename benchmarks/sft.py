@@ -22,7 +22,7 @@ from lmexp.data.chat import Chat
 PADDED, PACKED = "TRL, padded", "TRL, packed"
 CONTEXT, ROWS, PADDED_ROWS = 512, 4, 10
 """So many conversations are in four packed rows."""
-SPLIT = {"val_fraction": 0.099, "test_fraction": 0.0}
+SPLIT = {"val_fraction": 0.098, "test_fraction": 0.0}
 LEARNING_RATE, RANK = 3e-4, 8
 STEPS_OF_SPEED = 12
 
@@ -85,7 +85,7 @@ def train(smollm2: Path, alpaca: Path, *, steps: int | None, seed: int, threads:
         (path,) = Path(folder).rglob("run.json")
         record = json.loads(path.read_text())
         rows = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
-    learned = record["step"] * ROWS * CONTEXT * record["conversations"]["train"]["learned_share"]
+    learned = record["step"] * ROWS * CONTEXT * record["examples"]["train"]["learned_share"]
     before = next(row["val/loss_nats"] for row in rows if row["step"] == 0)
     return {
         "seconds_a_learned_token": record["seconds_trained"] / learned,

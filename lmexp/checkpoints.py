@@ -23,6 +23,7 @@ from torch import Tensor
 from lmexp.config.train import TrainConfig
 from lmexp.errors import DataError, RunError, StorageError
 from lmexp.models.adapters import build_model, merge, require_trained_embedding, under_adapters
+from lmexp.models.classifier import LabelHead, without_token_head
 from lmexp.models.state import LanguageModel
 from lmexp.models.weights import grown
 from lmexp.models.weights import load as load_weights
@@ -43,6 +44,8 @@ class LoadedRun:
     tokenizer: Tokenizer
     model: LanguageModel
     step: int
+    labels: tuple[str, ...] = ()
+    """What its labels are called, where it tells some."""
 
 
 def load_run(name: str | Path, checkpoint: str = "last") -> LoadedRun:
@@ -60,10 +63,11 @@ def load_run(name: str | Path, checkpoint: str = "last") -> LoadedRun:
     expected = run.record.get("tokenizer_hash")
     if expected != tokenizer.hash:
         raise RunError(f"{run.tokenizer}: not the tokenizer that this run was trained with ({expected})")
-    model = build_model(config, tokenizer, run.architecture)
+    labels = run.label_names
+    model = build_model(config, tokenizer, run.architecture, labels=labels)
     weights = read_weights(folder)
     model.load_state_dict({k.removeprefix(MODEL_PREFIX): v for k, v in weights.items() if k.startswith(MODEL_PREFIX)})
-    return LoadedRun(run, config, tokenizer, model.eval(), step_of(folder))
+    return LoadedRun(run, config, tokenizer, model.eval(), step_of(folder), labels)
 
 
 def start_from(model: LanguageModel, run: Path, checkpoint: str, weights_sha256: str) -> None:
@@ -78,7 +82,9 @@ def start_from(model: LanguageModel, run: Path, checkpoint: str, weights_sha256:
         raise RunError(f"init_from: {run} has other weights than when this run began; start it again: resume=never")
     weights = under_adapters(model, merge(source.model))
     rows = len(source.model.head.weight), len(model.head.weight)
-    if rows[0] < rows[1]:
+    if isinstance(model.head, LabelHead):
+        weights = without_token_head(model, weights)
+    elif rows[0] < rows[1]:
         require_trained_embedding(model)
         weights = grown(weights, {name: tuple(t.shape) for name, t in model.state_dict().items()}, rows=rows)
     try:

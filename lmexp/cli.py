@@ -153,13 +153,22 @@ def generate(
             seed=seed,
         )
         sampling.require_samples(num_samples)
-        require_writer(find_run(run))  # what is wrong is said before torch is imported
+        is_classifier = find_run(run).config.task.name == "classify"
+        if not is_classifier:
+            require_writer(find_run(run))  # what is wrong is said before torch is imported
         prompts = read_prompts(prompt or [], prompts_file)
         from lmexp.checkpoints import load_run
         from lmexp.generation.forms import form_of
         from lmexp.generation.text import complete, printable, write
 
         loaded = load_run(run, checkpoint)
+        if is_classifier:
+            from lmexp.generation.labels import label, shown
+
+            found = label(loaded.model, loaded.tokenizer, loaded.labels, prompts, loaded.config, batch_size=batch_size)
+            for one in found:
+                print(json.dumps(one, ensure_ascii=False) if as_json else printable(shown(one)), flush=True)
+            return
         form = form_of(loaded.config, loaded.tokenizer)
         if len(prompts) * num_samples * num_beams == 1 and not as_json:
             for text in write(loaded.model, form, prompts[0], sampling):

@@ -2,7 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lmexp.config.task import TextMetric
 from lmexp.errors import DataError, MissingPackageError
 
 
@@ -31,28 +36,108 @@ def bits_per_byte(nll_sum_nats: float, *, num_bytes: int) -> float:
     return nll_sum_nats / (math.log(2) * num_bytes)
 
 
-def score_answers(found: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
-    """Return {"exact_match", "rougeL", "chrf"} of texts against what they should be.
+ANSWERS = (TextMetric.exact_match, TextMetric.rouge, TextMetric.chrf)
+"""What the answers of a conversation are compared by."""
 
-    exact_match: the share that is equal but for white space around. rougeL: the mean F1 of the longest common
-    subsequence of words (Lin 2004), as rouge-score counts it, which knows Latin letters only. chrf: the corpus score of
-    sacreBLEU, from 0 to 100 (Popovic 2015).
+
+def score_texts(
+    found: Sequence[str],
+    expected: Sequence[str],
+    metrics: Sequence[TextMetric],
+    *,
+    lowercase: bool = False,
+    bleu_tokenizer: str = "13a",
+) -> dict[str, float]:
+    """Return how near texts are to what they should be.
+
+    bleu: the corpus score of sacreBLEU, from 0 to 100 (Papineni 2002, Post 2018). chrf: likewise (Popovic 2015).
+    rouge: {"rouge1", "rouge2", "rougeL"}, the mean F1 of words, pairs of words and the longest common subsequence
+    (Lin 2004), as rouge-score counts them, which knows Latin letters only. exact_match: the share that is equal but for
+    white space around.
 
     Raises:
         MissingPackageError: sacrebleu or rouge-score is not installed.
     """
+    pairs = [(one.lower(), other.lower()) if lowercase else (one, other) for one, other in _pairs(found, expected)]
+    scores: dict[str, float] = {}
+    for metric in metrics:
+        if metric is TextMetric.exact_match:
+            scores["exact_match"] = sum(one.strip() == other.strip() for one, other in pairs) / len(pairs)
+        elif metric is TextMetric.rouge:
+            of_pairs = rouge_of(found, expected)
+            scores |= {name: sum(one[name] for one in of_pairs) / len(of_pairs) for name in ROUGE}
+        else:
+            counter = counter_of(metric, lowercase=lowercase, bleu_tokenizer=bleu_tokenizer)
+            scores[metric.name] = counter.corpus_score(list(found), [list(expected)]).score
+    return scores
+
+
+ROUGE = ("rouge1", "rouge2", "rougeL")
+
+
+def rouge_of(found: Sequence[str], expected: Sequence[str]) -> list[dict[str, float]]:
+    """Return {"rouge1", "rouge2", "rougeL"} of each text, F1 each."""
     try:
         from rouge_score.rouge_scorer import RougeScorer
-        from sacrebleu.metrics import CHRF
     except ModuleNotFoundError as error:
-        raise MissingPackageError((error.name or "sacrebleu").partition(".")[0], "eval") from None
-    scorer = RougeScorer(["rougeL"])
-    pairs = list(zip(found, expected, strict=True))
-    return {
-        "exact_match": sum(one.strip() == other.strip() for one, other in pairs) / len(pairs),
-        "rougeL": sum(scorer.score(other, one)["rougeL"].fmeasure for one, other in pairs) / len(pairs),
-        "chrf": CHRF().corpus_score(list(found), [list(expected)]).score,
-    }
+        raise _missing(error) from None
+    scorer = RougeScorer(list(ROUGE))
+    of_pairs = (scorer.score(other, one) for one, other in _pairs(found, expected))
+    return [{name: value.fmeasure for name, value in one.items()} for one in of_pairs]
+
+
+def counter_of(metric: TextMetric, *, lowercase: bool = False, bleu_tokenizer: str = "13a") -> Any:
+    """Return sacreBLEU's object for bleu or chrf."""
+    try:
+        from sacrebleu.metrics import BLEU, CHRF
+    except ModuleNotFoundError as error:
+        raise _missing(error) from None
+    if metric is TextMetric.chrf:
+        return CHRF(lowercase=lowercase)
+    return BLEU(lowercase=lowercase, tokenize=bleu_tokenizer)
+
+
+def _pairs(found: Sequence[str], expected: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(found, expected, strict=True))
+
+
+def _missing(error: ModuleNotFoundError) -> MissingPackageError:
+    return MissingPackageError((error.name or "sacrebleu").partition(".")[0], "eval")
+
+
+def per_class(confusion_KK: NDArray[np.int64]) -> list[dict[str, float]]:
+    """Return {"precision", "recall", "f1", "support"} of each label; 0 where nothing is to be divided.
+
+    A row of the matrix has the texts of a label, a column those that were given it.
+    """
+    hits_K, support_K, given_K = np.diag(confusion_KK), confusion_KK.sum(axis=1), confusion_KK.sum(axis=0)
+    rows = zip(hits_K.tolist(), support_K.tolist(), given_K.tolist(), strict=True)
+    return [
+        {
+            "precision": hits / max(1, given),
+            "recall": hits / max(1, support),
+            "f1": 2 * hits / max(1, given + support),
+            "support": support,
+        }
+        for hits, support, given in rows
+    ]
+
+
+def macro_f1(confusion_KK: NDArray[np.int64]) -> float:
+    """Return the mean over labels of 2 * hits / (given + support), the harmonic mean of precision and recall."""
+    scores = [label["f1"] for label in per_class(confusion_KK)]
+    return sum(scores) / len(scores)
+
+
+CALIBRATION_BINS = 15
+
+
+def calibration_error(counts: NDArray[Any], confidences: NDArray[Any], hits: NDArray[Any]) -> float:
+    """Return how far confidence is from accuracy: the mean over texts of |accuracy - confidence| of their bin.
+
+    Each argument has a sum for each bin of equal width in confidence. Source: Guo et al. 2017, equation 3.
+    """
+    return float(np.abs(hits - confidences).sum() / max(1.0, counts.sum()))
 
 
 PEAK_FLOPS = {

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from importlib.util import find_spec
 from typing import ClassVar
 
-from lmexp.config.data import Content, DataConfig, FilesConfig, Order
+from lmexp.config.data import Content, DataConfig, Order, RowFilesConfig, TooLong
 from lmexp.config.schema import setting
 
 USUAL_KEYS = (
@@ -25,13 +24,6 @@ class Template(Enum):
     alpaca = "alpaca"
     plain = "plain"
     tokenizer = "tokenizer"
-
-
-class TooLong(Enum):
-    """What becomes of a conversation that does not fit in a row."""
-
-    cut = "cut"
-    drop = "drop"
 
 
 @dataclass(kw_only=True)
@@ -67,32 +59,13 @@ class ConversationsConfig(DataConfig):
 
 
 @dataclass(kw_only=True)
-class ChatConfig(ConversationsConfig, FilesConfig):
+class ChatConfig(ConversationsConfig, RowFilesConfig):
     """Conversations of your own to learn the answers of: .json, .jsonl, .csv, .tsv (each also .gz) or .parquet."""
 
     name = "chat"
     builds = "lmexp.data.chat:Chat"
 
-    columns: dict[str, str] = setting(default_factory=dict)
-    """Names of your own for the usual keys: {prompt: question, completion: answer}."""
-    dataset: str | None = setting(None)
-    """In the place of files a data set of Hugging Face, OWNER/NAME or OWNER/NAME:CONFIG, or a folder that holds one
-    (extra hf). Its own validation and test splits are taken where it has them."""
-
-    @property
-    def needs_path(self) -> bool:
-        """Whether there is nothing but files to read from."""
-        return self.dataset is None
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        yield from super().check()
-        for key in self.columns:
-            if key not in USUAL_KEYS:
-                yield f"columns.{key}", f"is none of the usual keys, which are: {', '.join(USUAL_KEYS)}"
-        if self.dataset is not None and self.path is not None:
-            yield "dataset", "there is data.path too; give one of the two"
-        if self.dataset is not None and find_spec("datasets") is None:
-            yield "dataset", "datasets is not installed; install it with: pip install 'lmexp[hf]'"
+    usual_keys = USUAL_KEYS
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,7 @@ from lmexp.config.schema import OPTIONS, Option, Settings, describe_range, in_ra
 from lmexp.config.train import TrainConfig
 from lmexp.errors import Problem
 
-FREE = ("trainer.extra.", "data.columns.")
+FREE = ("trainer.extra.", "data.columns.", "data.label_names.")
 """Blocks whose keys a person chooses."""
 """Below this key the names are Lightning's; TrainerConfig checks them."""
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from glob import iglob
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +35,15 @@ class Content(Enum):
     text = "text"
     answers = "answers"
     preferences = "preferences"
+    pairs = "pairs"
+    labels = "labels"
+
+
+class TooLong(Enum):
+    """What becomes of an example that does not fit in a row."""
+
+    cut = "cut"
+    drop = "drop"
 
 
 class DecodingErrors(Enum):
@@ -134,15 +144,52 @@ class FilesConfig(DataConfig):
         if self.path is None and self.needs_path:
             yield "path", "must be given: data.path=FILE, a folder, or a glob such as 'books/*.txt'"
         for key in ("path", "val_path", "test_path"):
-            value = getattr(self, key)
-            if value is not None and not _exists(value):
-                yield key, f"nothing is there: {value}"
+            yield from self.problems_of_path(key)
         if self.val_fraction + self.test_fraction >= 1:
             yield "val_fraction", "val_fraction and test_fraction together leave nothing to train on"
         try:
             "".encode(self.encoding)
         except LookupError:
             yield "encoding", f"Python knows no encoding '{self.encoding}'; try utf-8, latin-1 or cp1252"
+
+    def problems_of_path(self, key: str) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong with the files that a key names."""
+        value = getattr(self, key)
+        if value is not None and not _exists(value):
+            yield key, f"nothing is there: {value}"
+
+
+@dataclass(kw_only=True)
+class RowFilesConfig(FilesConfig):
+    """What every option for files of rows has: .json, .jsonl, .csv, .tsv (each also .gz), .parquet, or a data set."""
+
+    usual_keys: ClassVar[tuple[str, ...]] = ()
+    """What its columns, or keys, are called."""
+
+    columns: dict[str, str] = setting(default_factory=dict)
+    """Names of your own for the usual keys: {prompt: question, completion: answer}, {text: review, label: stars},
+    {source: german, target: english}."""
+    column_names: list[str] = setting(default_factory=list)
+    """Names of the columns of .csv and .tsv files whose first line is a row already: [label,title,text]; [] where the
+    first line names them. A .tsv file of two columns needs none."""
+    dataset: str | None = setting(None)
+    """In the place of files a data set of Hugging Face, OWNER/NAME or OWNER/NAME:CONFIG, or a folder that holds one
+    (extra hf). Its own validation and test splits are taken where it has them."""
+
+    @property
+    def needs_path(self) -> bool:
+        """Whether there is nothing but files to read from."""
+        return self.dataset is None
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        for key in self.columns:
+            if key not in self.usual_keys:
+                yield f"columns.{key}", f"is none of the usual keys, which are: {', '.join(self.usual_keys)}"
+        if self.dataset is not None and self.path is not None:
+            yield "dataset", "there is data.path too; give one of the two"
+        if self.dataset is not None and find_spec("datasets") is None:
+            yield "dataset", "datasets is not installed; install it with: pip install 'lmexp[hf]'"
 
 
 @dataclass(kw_only=True)

@@ -31,8 +31,15 @@ def to_dict(config: Settings, *, identity_only: bool = False) -> dict[str, Any]:
         if isinstance(value, Settings):
             result[field.name] = to_dict(value, identity_only=identity_only)
         else:
-            result[field.name] = value.name if isinstance(value, Enum) else value
+            result[field.name] = _plain(value)
     return result
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as YAML and JSON have it."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.name if isinstance(value, Enum) else value
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,9 +7,11 @@ from typing import Any
 from lmexp.config.callbacks import CallbacksConfig
 from lmexp.config.chat import ChatConfig as ChatConfig
 from lmexp.config.data import AUTO, DataConfig, Order, PythonDocsConfig
+from lmexp.config.labels import LabelledConfig as LabelledConfig
 from lmexp.config.logger import LoggerConfig, WandbConfig
 from lmexp.config.model import ModelConfig, TransformerConfig
 from lmexp.config.optimizer import MuonConfig, OptimizerConfig
+from lmexp.config.pairs import PairsConfig as PairsConfig
 from lmexp.config.pretrained import HFConfig as HFConfig
 from lmexp.config.schedule import LinearConfig, ScheduleConfig
 from lmexp.config.schema import OPTIONS, Settings, setting

@@ -16,8 +16,8 @@ from lmexp.config.schema import build
 from lmexp.config.store import to_dict
 from lmexp.config.tokenizer import TokenizerConfig
 from lmexp.data.cache import cache_folder, part_of
+from lmexp.data.counts import has_examples, require_some
 from lmexp.data.length import require_context
-from lmexp.data.packing import require_learnable
 from lmexp.data.source import SPLITS, Source
 from lmexp.errors import DataError, LmexpError, StorageError
 from lmexp.tokenization import TokenFile, Tokenizer, learn, load, token_files
@@ -34,6 +34,8 @@ class Corpus:
     fingerprint: str
     tokenizer: Tokenizer
     splits: dict[str, SplitCounts]
+    labels: tuple[str, ...] = ()
+    """Of texts with labels, what the labels are called."""
 
     def open(self, split: str) -> TokenFile:
         """Return the ids of a split."""
@@ -69,9 +71,9 @@ def check_length(corpus: Corpus, data: DataConfig, *, accumulate: int = 1) -> No
         DataError: saying the longest context that works.
     """
     for split, counts in corpus.splits.items():
-        if counts.learned is not None:
+        if has_examples(data):
             if counts.documents or split != "test":
-                require_learnable(corpus.open(split), data, split)
+                require_some(corpus.open(split), data, split)
         elif split == "train":
             require_context(counts.tokens, data, accumulate=accumulate)
         elif counts.tokens < 2 and (split, counts.tokens) != ("test", 0):
@@ -108,6 +110,7 @@ def _write(folder: Path, source: Source, tokenizer: TokenizerConfig | Tokenizer)
             "tokenizer_hash": tokenizer.hash,
             "vocab_size": tokenizer.vocab_size,
             "splits": {split: token_files.as_dict(counts) for split, counts in splits.items()},
+            "labels": list(source.labels),
         }
         (part / "manifest.json").write_text(json.dumps(manifest, indent=1))
         try:
@@ -141,7 +144,8 @@ def _read(folder: Path) -> Corpus:
         manifest = json.loads((folder / "manifest.json").read_text())
         tokenizer = load(folder / "tokenizer.json")
         splits = {split: SplitCounts(**counts) for split, counts in manifest["splits"].items()}
-        corpus = Corpus(folder, manifest["fingerprint"], tokenizer, splits)
+        labels = tuple(manifest.get("labels", ()))
+        corpus = Corpus(folder, manifest["fingerprint"], tokenizer, splits, labels)
         matches = manifest["tokenizer_hash"] == tokenizer.hash
         for split in SPLITS:
             corpus.open(split)

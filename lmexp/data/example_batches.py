@@ -47,6 +47,7 @@ class ExampleBatches:
         batch = rows_of(self.file, self.examples, bins[self.rows_of_rank], _width(self.config, self.examples, bins))
         batch["mean_learned"] = int(self.examples.num_learned[in_step].sum()) / parts
         batch["mean_units"] = len(in_step) / parts
+        batch["num_tokens"] = int(sum(self.examples.lengths[row].sum() for row in bins))
         return batch | {"micro_step": micro_step}
 
     def _bins(self, micro_step: int) -> list[Bin]:

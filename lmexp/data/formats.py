@@ -60,11 +60,6 @@ def conversations_of(row: Row, place: str, config: ChatConfig) -> Iterator[Conve
         yield conversation(messages, place, tools if tools is None or isinstance(tools, str) else _as_json(tools))
 
 
-def pair_of(config: ChatConfig) -> tuple[str, str]:
-    """Return the columns of a TSV file without a header."""
-    return config.columns.get("prompt", "prompt"), config.columns.get("completion", "completion")
-
-
 Messages = Iterator[list[Message]]
 
 

@@ -5,12 +5,11 @@ A row is keys and values, as the file has them. What a row is wrong in is said w
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmexp.config.chat import USUAL_KEYS
-from lmexp.config.data import FilesConfig
+from lmexp.config.data import RowFilesConfig
 from lmexp.data.file_text import FileText
 from lmexp.data.files import kind
 from lmexp.data.readers import json_lines, lines
@@ -21,24 +20,32 @@ SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 LONGEST_CELL = 2**31 - 1
 
 
-def read_rows(path: Path, config: FilesConfig, *, pair: tuple[str, str]) -> Iterator[tuple[str, Row]]:
-    """Yield each row of a file and where it stands; a TSV file without a header has the columns of `pair`.
+def read_rows(
+    path: Path, config: RowFilesConfig, *, pair: Sequence[str], known: Collection[str]
+) -> Iterator[tuple[str, Row]]:
+    """Yield each row of a file and where it stands.
+
+    Where the first line of a TSV file has no known name it is a row, and the columns are those of `pair`.
 
     Raises:
         DataError: the file cannot be read, saying at which line.
     """
-    readers = {".json": _json, ".jsonl": _json_lines, ".csv": _csv}
+    text, names = FileText(path, config), config.column_names
     if kind(path) == ".parquet":
         yield from _parquet(path)
     elif kind(path) == ".tsv":
-        yield from _tsv(path, FileText(path, config), pair, {*USUAL_KEYS, *pair})
-    elif kind(path) in readers:
-        yield from readers[kind(path)](path, FileText(path, config))
+        yield from _tsv(path, text, names, pair, {*known, *pair})
+    elif kind(path) == ".csv":
+        yield from _csv(path, text, names)
+    elif kind(path) == ".jsonl":
+        yield from _json_lines(path, text)
+    elif kind(path) == ".json":
+        yield from _json(path, text, known)
     else:
         raise DataError(f"{path}: not one of {', '.join(SUFFIXES)}; what a file holds is known by its name")
 
 
-def _json(path: Path, text: Iterable[str]) -> Iterator[tuple[str, Row]]:
+def _json(path: Path, text: Iterable[str], known: Collection[str]) -> Iterator[tuple[str, Row]]:
     """Yield the objects of a list, or of the one list in an object; a .json file may hold JSON Lines, too."""
     whole = "".join(text)
     try:
@@ -51,7 +58,7 @@ def _json(path: Path, text: Iterable[str]) -> Iterator[tuple[str, Row]]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error})") from None
     lists = [value] if isinstance(value, list) else []
-    if isinstance(value, dict) and any(key in value for key in USUAL_KEYS):
+    if isinstance(value, dict) and any(key in value for key in known):
         lists = [[value]]
     elif isinstance(value, dict):
         lists = [inner for inner in value.values() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
@@ -71,10 +78,10 @@ def _placed(place: str, row: Any) -> tuple[str, Row]:
     return place, row
 
 
-def _csv(path: Path, text: Iterable[str]) -> Iterator[tuple[str, Row]]:
+def _csv(path: Path, text: Iterable[str], names: Sequence[str]) -> Iterator[tuple[str, Row]]:
     csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(lines(text), strict=True)
-    header: list[str] | None = None
+    header = list(names) or None
     line = 1
     try:
         for cells in reader:
@@ -91,7 +98,9 @@ def _csv(path: Path, text: Iterable[str]) -> Iterator[tuple[str, Row]]:
         raise DataError(f"{path}: line {line} is not CSV ({error})") from None
 
 
-def _tsv(path: Path, text: Iterable[str], pair: tuple[str, str], names: set[str]) -> Iterator[tuple[str, Row]]:
+def _tsv(
+    path: Path, text: Iterable[str], names: Sequence[str], pair: Sequence[str], known: set[str]
+) -> Iterator[tuple[str, Row]]:
     """Yield rows of cells between tabs, which no quotes are around; a first line with a known name is a header."""
     header: list[str] | None = None
     for number, line in enumerate(lines(text), start=1):
@@ -99,8 +108,8 @@ def _tsv(path: Path, text: Iterable[str], pair: tuple[str, str], names: set[str]
         if cells == [""]:
             continue
         if header is None:
-            is_header = any(cell in names for cell in cells)
-            header = cells if is_header else list(pair)
+            is_header = any(cell in known for cell in cells) and len(cells) != len(names)
+            header = cells if is_header else list(names if len(cells) == len(names) else pair)
             if is_header:
                 continue
         if len(cells) != len(header):

@@ -1,7 +1,7 @@
 """What a source of examples must offer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ SPLITS = ("train", "val", "test")
 class Source(ABC):
     """Documents in three splits."""
 
+    labels: Sequence[str] = ()
+    """What the labels are called, where texts have some."""
     separator = ""
     """What stood between two documents in the original text; an end-of-document token stands for it."""
 

@@ -1,4 +1,5 @@
-"""What a prompt is to a run: the beginning of a text that goes on, or something said that is answered.
+"""What a prompt is to a run: the beginning of a text that goes on, something said that is answered, or a source that
+another text is written from.
 
 No torch here.
 """
@@ -9,9 +10,11 @@ from functools import cached_property
 from typing import Protocol
 
 from lmexp.config.chat import ConversationsConfig
+from lmexp.config.data import Content
 from lmexp.config.train import TrainConfig
 from lmexp.data.examples import encode
 from lmexp.data.messages import Message, Role
+from lmexp.data.pairs import source_ids
 from lmexp.data.templates import Template, template_of
 from lmexp.errors import DataError
 from lmexp.tokenization import Tokenizer
@@ -36,9 +39,13 @@ class Form(Protocol):
         """Return a prompt and what follows it, as people read it."""
         ...
 
+    def begin(self, ids: Sequence[int]) -> tuple[Sequence[int] | None, Sequence[int]]:
+        """Return (the source that is read first, None where there is none; what the text goes on from)."""
+        return None, ids
+
 
 @dataclass(frozen=True)
-class Continuation:
+class Continuation(Form):
     """A text goes on where the prompt stops."""
 
     tokenizer: Tokenizer
@@ -65,7 +72,7 @@ class Continuation:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Form):
     """The prompt is what the user says, and an answer follows."""
 
     tokenizer: Tokenizer
@@ -99,8 +106,32 @@ class Answer:
         return text
 
 
+@dataclass(frozen=True)
+class FromSource(Form):
+    """The prompt is a source, and the text is written from it."""
+
+    tokenizer: Tokenizer
+
+    @property
+    def ends(self) -> frozenset[int]:
+        assert self.tokenizer.end_of_document_id is not None
+        return frozenset({self.tokenizer.end_of_document_id})
+
+    def ids(self, prompt: str) -> list[int]:
+        (encoded,) = self.tokenizer.encode_literally([prompt.strip()])
+        return source_ids(encoded, self.tokenizer).tolist()
+
+    def begin(self, ids: Sequence[int]) -> tuple[Sequence[int] | None, Sequence[int]]:
+        return ids, list(self.ends)
+
+    def shown(self, prompt: str, text: str) -> str:
+        return text
+
+
 def form_of(config: TrainConfig, tokenizer: Tokenizer) -> Form:
     """Return what prompts are to a run: it does what its task has taught it."""
     if isinstance(config.data, ConversationsConfig):
         return Answer(tokenizer, template_of(config.data.template, tokenizer), config.data.system)
+    if config.data.content is Content.pairs:
+        return FromSource(tokenizer)
     return Continuation(tokenizer)

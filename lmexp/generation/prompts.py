@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lmexp.config.data import Content
 from lmexp.config.model import Kind
 from lmexp.errors import DataError, RunError
 from lmexp.runs import RunFolder
@@ -15,7 +16,6 @@ from lmexp.runs import RunFolder
 CANNOT_WRITE = {
     Kind.encoder: "reads both ways: it fills in masked tokens and gives features, and cannot write texts",
     Kind.classifier: "scores labels, and cannot write texts",
-    Kind.encoder_decoder: "needs a source to write from, which generate does not take yet",
 }
 
 
@@ -26,9 +26,12 @@ def require_writer(run: RunFolder) -> None:
         RunError: it cannot.
     """
     model = run.config.model
-    if model.kind in CANNOT_WRITE:
+    problem = CANNOT_WRITE.get(model.kind)
+    if run.config.data.content is Content.labels:
+        problem = "tells labels, and cannot write texts"
+    if problem:
         raise RunError(
-            f"{run.path.name}: its model ({model.name}) {CANNOT_WRITE[model.kind]}; "
+            f"{run.path.name}: its model ({model.name}) {problem}; "
             "choose a run of a decoder (see lmexp runs), or measure this one: lmexp evaluate"
         )
 

@@ -7,6 +7,7 @@ V vocabulary.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,6 +102,17 @@ class Rows:
         lengths_B = torch.tensor([len(ids) for ids in windows], device=self._device)
         segments_BT = (torch.arange(width, device=self._device) >= width - lengths_B[:, None]).long()
         return self.model.forward(tokens_BT, state, segments_BT)
+
+
+@torch.inference_mode()
+def read_sources(model: Any, sources: Sequence[Sequence[int]], *, max_length: int) -> State:
+    """Return the state of an encoder-decoder that has read these sources, with room for so many tokens."""
+    device, width = next(model.parameters()).device, max(map(len, sources))
+    lengths_B = torch.tensor([len(ids) for ids in sources], device=device)
+    source_BS = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in sources], device=device)
+    mask_BS = torch.arange(width, device=device) < lengths_B[:, None]
+    state: State = model.encode(source_BS, mask_BS, max_length=max_length)
+    return state
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from typing import Any
 from lmexp.errors import DataError
 from lmexp.generation.beams import search
 from lmexp.generation.forms import Form
-from lmexp.generation.rows import Rows, evaluating
+from lmexp.generation.rows import Rows, evaluating, read_sources
 from lmexp.generation.sampling import Sampling, choose
-from lmexp.models.state import LanguageModel, State
+from lmexp.models.state import LanguageModel
 
 NOT_SHOWN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tab and newline, and those that turn the direction of writing."""
@@ -45,13 +45,14 @@ class Text:
     Tokens are decoded after those before them, for a tokenizer of words puts spaces between.
     """
 
-    def __init__(self, form: Form, prompt: Sequence[int], sampling: Sampling, seed: int = 0) -> None:
+    def __init__(self, form: Form, ids: Sequence[int], sampling: Sampling, seed: int = 0) -> None:
         self.form, self.tokenizer, self.sampling, self.seed = form, form.tokenizer, sampling, seed
-        self.prompt = prompt
+        self.ids = ids
+        self.source, self.prompt = form.begin(ids)
         self.tokens: list[int] = []
         self.finish_reason: str | None = None
         self._random = random.Random(seed)
-        self._before, self._new = prompt, list[int]()
+        self._before, self._new = self.prompt, list[int]()
         self._text, self._held, self._num_taken = "", "", 0
 
     def draw(self) -> float:
@@ -210,14 +211,22 @@ def require_room(model: LanguageModel, ids: Sequence[int], what: str) -> None:
         raise DataError(f"{what} has {len(ids):,} tokens, and the model reads at most {model.max_length:,}: shorten it")
 
 
-def sample(
-    model: LanguageModel, texts: Sequence[Text], sampling: Sampling, *, state: State | None = None
-) -> Iterator[None]:
-    """Go on with texts until each has ended; yields after each token of all that have not.
+def rows_of(model: LanguageModel, texts: Sequence[Text], sampling: Sampling) -> Rows:
+    """Return texts as rows of one state; where they have sources, an encoder-decoder reads these first."""
+    prompts = [list(text.prompt) for text in texts]
+    sources = [text.source for text in texts if text.source is not None]
+    if not sources:
+        return Rows(model, prompts, max_tokens=sampling.max_tokens)
+    if model.first_target_id is not None:
+        prompts = [[model.first_target_id, *prompt[1:]] for prompt in prompts]
+    room = max(map(len, prompts)) + sampling.max_tokens
+    room = room if model.max_length is None else min(room, model.max_length)
+    return Rows(model, prompts, max_tokens=sampling.max_tokens, state=read_sources(model, sources, max_length=room))
 
-    `state` is what the model has read before the first tokens: the source of an encoder-decoder.
-    """
-    rows = Rows(model, [text.prompt for text in texts], max_tokens=sampling.max_tokens, state=state)
+
+def sample(model: LanguageModel, texts: Sequence[Text], sampling: Sampling) -> Iterator[None]:
+    """Go on with texts until each has ended; yields after each token of all that have not."""
+    rows = rows_of(model, texts, sampling)
     going = list(texts)
     for number in range(rows.max_tokens):
         scores_BV = rows.penalised(rows.scores(), sampling.repetition_penalty)
@@ -236,13 +245,11 @@ def sample(
         rows.append(tokens_B)
 
 
-def search_texts(
-    model: LanguageModel, texts: Sequence[Text], sampling: Sampling, *, state: State | None = None
-) -> list[list[tuple[Text, float]]]:
+def search_texts(model: LanguageModel, texts: Sequence[Text], sampling: Sampling) -> list[list[tuple[Text, float]]]:
     """Return the texts that beam search finds for each text, the best first, with their scores."""
 
     def grown(number: int, tokens: Sequence[int]) -> Text:
-        text = Text(texts[number].form, texts[number].prompt, sampling)
+        text = Text(texts[number].form, texts[number].ids, sampling)
         text.add(*tokens)
         return text
 
@@ -251,7 +258,7 @@ def search_texts(
             return "end"
         return grown(number, tokens).finish_reason if sampling.stop else None
 
-    rows = Rows(model, [text.prompt for text in texts], max_tokens=sampling.max_tokens, state=state)
+    rows = rows_of(model, texts, sampling)
     found: list[list[tuple[Text, float]]] = []
     for number, results in enumerate(search(rows, sampling, ends)):
         found.append([])

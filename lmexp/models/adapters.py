@@ -8,7 +8,7 @@ import fnmatch
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from lmexp.config.check import did_you_mean
 from lmexp.config.model import Kind, LoRAConfig
 from lmexp.config.pretrained import HFConfig
 from lmexp.config.schema import build
+from lmexp.config.task import ClassifyConfig
 from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, MissingPackageError, Problem, RunError
+from lmexp.models.classifier import LabelHead, with_label_head
 from lmexp.models.layers import ResidualBlock
 from lmexp.models.pretrained import Pretrained
 from lmexp.models.state import LanguageModel
@@ -31,8 +33,11 @@ ADAPTER = "default"
 """The name that peft gives to the one set of adapters."""
 
 
-def build_model(config: TrainConfig, tokenizer: Tokenizer, architecture: Path | None = None) -> LanguageModel:
-    """Return the model of a run, with new weights, or with those of `model.name_or_path`.
+def build_model(
+    config: TrainConfig, tokenizer: Tokenizer, architecture: Path | None = None, *, labels: Sequence[str] = ()
+) -> LanguageModel:
+    """Return the model of a run, with new weights, or with those of `model.name_or_path`; with labels one that scores
+    them.
 
     Where a checkpoint brings the weights, `architecture` is the file of the run that says what a pretrained model is
     made of (`RunFolder.architecture`), so that the folder it came from is not needed.
@@ -51,11 +56,15 @@ def build_model(config: TrainConfig, tokenizer: Tokenizer, architecture: Path | 
         context_length=config.data.context_length,
         **runtime,
     )
+    if isinstance(config.task, ClassifyConfig):
+        with_label_head(model, config.task, len(labels))
     if config.trainer.activation_checkpointing:
         recompute(model)
     freeze(model, config.model.frozen)
     if config.model.lora.rank is not None:
         add_adapters(model, config.model.lora)
+        if isinstance(model.head, LabelHead):
+            model.head.requires_grad_(True)  # nobody has trained it before
     if isinstance(model, Pretrained) and model.has_grown:
         require_trained_embedding(model)
     return model

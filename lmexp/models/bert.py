@@ -19,6 +19,8 @@ from lmexp.models.state import LanguageModel, matrix_flops
 class BERT(LanguageModel):
     """Embeddings of tokens, positions and token types, norm, blocks, head."""
 
+    reads_both_ways = True
+
     def __init__(self, config: BERTConfig, *, vocab_size: int, context_length: int) -> None:
         super().__init__()
         self.config = config

@@ -19,6 +19,8 @@ from lmexp.models.transformer import Transformer
 class Encoder(Transformer):
     """Embedding, blocks, norm, head."""
 
+    reads_both_ways = True
+
     def forward(
         self, tokens_BT: Tensor, state: KeyValueCache | None = None, segments_BT: Tensor | None = None
     ) -> tuple[Tensor, None]:

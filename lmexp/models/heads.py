@@ -76,8 +76,22 @@ class Head(nn.Module):
         if not (torch.is_grad_enabled() and self._in_chunks(targets_BT)):
             return self.nll(hidden_BTC, targets_BT).sum()
         hidden_NC = self.features(hidden_BTC).flatten(0, -2)
-        total: Tensor = ChunkedNLL.apply(hidden_NC, self.weight, self.bias, targets_BT.flatten())
+        total: Tensor = ChunkedNLL.apply(hidden_NC, self.weight, self.bias, targets_BT.flatten(), 0.0)
         return total
+
+    def smoothed_nll_sum(self, hidden_BTC: Tensor, targets_BT: Tensor, smoothing: float) -> Tensor:
+        """Return the sum of the losses where a share of each target's weight is spread evenly over the vocabulary.
+
+        Shape: (B, T, C), (B, T) -> scalar. Unit: nats. Source: Szegedy et al. 2016, section 7.
+        """
+        if not smoothing:
+            return self.nll_sum(hidden_BTC, targets_BT)
+        hidden_NC, targets_N = hidden_BTC.flatten(0, -2), targets_BT.flatten()
+        if torch.is_grad_enabled() and self._in_chunks(targets_BT):
+            total: Tensor = ChunkedNLL.apply(self.features(hidden_NC), self.weight, self.bias, targets_N, smoothing)
+            return total
+        logits = single(self.logits(hidden_NC))
+        return F.cross_entropy(logits, targets_N, reduction="sum", ignore_index=IGNORE, label_smoothing=smoothing)
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compile the loss of training; logits of generation and evaluation stay as they are."""
@@ -104,14 +118,22 @@ class ChunkedNLL(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden_NC: Tensor, weight: Tensor, bias: Tensor | None, targets_N: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden_NC: Tensor, weight: Tensor, bias: Tensor | None, targets_N: Tensor, smoothing: float
+    ) -> Tensor:
         device = hidden_NC.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NC.dtype
         grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         grad_bias = None if bias is None else torch.zeros_like(bias)
         with torch.autocast(device, enabled=False):
             total, grad_hidden_NC = nll_and_gradients(
-                hidden_NC, weight.to(dtype), bias, targets_N, grad_weight=grad_weight, grad_bias=grad_bias
+                hidden_NC,
+                weight.to(dtype),
+                bias,
+                targets_N,
+                grad_weight=grad_weight,
+                grad_bias=grad_bias,
+                smoothing=smoothing,
             )
         ctx.save_for_backward(grad_hidden_NC, grad_weight, grad_bias)
         return total
@@ -119,7 +141,7 @@ class ChunkedNLL(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(None if grad is None else grad.mul_(grad_total) for grad in ctx.saved_tensors), None)
+        return (*(None if grad is None else grad.mul_(grad_total) for grad in ctx.saved_tensors), None, None)
 
 
 def nll_and_gradients(
@@ -130,10 +152,11 @@ def nll_and_gradients(
     *,
     grad_weight: Tensor | None,
     grad_bias: Tensor | None,
+    smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Return the sum of the losses and its gradient for the hidden states; those for weight and bias are added to.
 
-    Products are taken in the type of the matrix.
+    A share `smoothing` of each target's weight is spread over the vocabulary. Products are taken in the type of the matrix.
     Shape: (N, C), (V, C), (V,), (N,) -> scalar, (N, C).
     """
     chunk = CHUNK_TOKENS if hidden_NC.device.type == "cpu" else GPU_CHUNK_TOKENS
@@ -147,8 +170,12 @@ def nll_and_gradients(
         if bias is not None:
             logits += bias
         log_p = logits.log_softmax(-1)
-        total -= (log_p.gather(1, index)[:, 0] * is_target).sum()
-        grad_logits = log_p.exp_().scatter_add_(1, index, log_p.new_full(index.shape, -1.0))
+        total -= (1 - smoothing) * (log_p.gather(1, index)[:, 0] * is_target).sum()
+        if smoothing:
+            total -= smoothing * (log_p.mean(-1) * is_target).sum()
+        grad_logits = log_p.exp_().scatter_add_(1, index, log_p.new_full(index.shape, smoothing - 1))
+        if smoothing:
+            grad_logits -= smoothing / log_p.shape[1]
         grad_logits *= is_target[:, None]
         if grad_bias is not None:
             grad_bias += grad_logits.sum(0)

@@ -43,12 +43,15 @@ class Pretrained(LanguageModel):
         super().__init__()
         self.config = config
         whole = from_files(config) if architecture is None else from_architecture(config.head, architecture)
+        self.reads_both_ways = config.kind is Kind.encoder
         self.name = f"{config.name_or_path} ({whole.config.model_type})"
         rows = whole.get_input_embeddings().weight.shape[0]
         self.has_grown = rows < vocab_size <= rows + num_new_tokens
         if self.has_grown:
             grow(whole, vocab_size)
         self.hf_config = whole.config
+        if config.kind is Kind.encoder_decoder:
+            self.first_target_id = whole.config.decoder_start_token_id
         self.architecture: dict[str, Any] = whole.config.to_dict()
         self.first_position = _first_position(whole)
         lengths = (getattr(whole.config, key, None) for key in LENGTHS)

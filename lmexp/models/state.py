@@ -36,8 +36,12 @@ class LanguageModel(nn.Module):
     """
 
     head: Head
+    reads_both_ways: bool = False
+    """Whether a token sees what comes after it."""
     max_length: int | None = None
     """Most tokens that one state can hold; None for any number."""
+    first_target_id: int | None = None
+    """The token that a published encoder-decoder begins every target with; None for the one that ends documents."""
     penalty: Tensor | None = None
     """What the last forward pass adds to the mean loss in training; None for nothing."""
 

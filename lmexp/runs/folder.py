@@ -43,6 +43,28 @@ class RunFolder:
         return self.path / "tokenizer.json"
 
     @property
+    def labels(self) -> Path:
+        """File with the names of the labels; runs that tell none have none."""
+        return self.path / "labels.json"
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the labels are called, in their order.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        try:
+            names = json.loads(self.labels.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.labels} cannot be read ({error}); copy it from an intact run folder") from None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise RunError(f"{self.labels} does not name labels; copy it from an intact run folder")
+        return tuple(names)
+
+    @property
     def architecture(self) -> Path:
         """File that says what a pretrained model is made of; models built here have none."""
         return self.path / "architecture.json"

@@ -1,4 +1,4 @@
-"""Questions of a split with their answers, and what a model answers."""
+"""What a model writes where it is known what it should write: questions with their answers, sources with targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from lmexp.data.packing import usable
 from lmexp.generation.forms import Form
 from lmexp.generation.rows import evaluating
 from lmexp.generation.sampling import Sampling
-from lmexp.generation.text import Text, sample
+from lmexp.generation.text import Text, sample, search_texts
 from lmexp.models.state import LanguageModel
 from lmexp.tokenization import TokenFile
 
@@ -19,14 +19,14 @@ ROWS = 32
 
 @dataclass(frozen=True)
 class Question:
-    """A conversation up to its last answer, as the model reads it, and that answer."""
+    """What the model reads, and what it should write then."""
 
     ids: list[int]
     answer: str
 
 
 def questions_of(file: TokenFile, config: DataConfig, form: Form, count: int) -> list[Question]:
-    """Return the first questions of a split that have an answer to learn."""
+    """Return the first conversations of a split that have an answer to learn, each up to its last one."""
     assert file.is_learned is not None
     questions = []
     examples = usable(file, config)
@@ -39,12 +39,20 @@ def questions_of(file: TokenFile, config: DataConfig, form: Form, count: int) ->
     return questions
 
 
-def answer(model: LanguageModel, form: Form, questions: Sequence[Question], *, max_tokens: int) -> list[str]:
-    """Return the likeliest answers, token by token."""
-    sampling = Sampling(max_tokens=max_tokens, temperature=0)
+def answers(model: LanguageModel, form: Form, questions: Sequence[Question], sampling: Sampling) -> list[str]:
+    """Return the likeliest answers: token by token, or found by beam search; like lengths are written together."""
     texts = [Text(form, question.ids, sampling) for question in questions]
+    order = sorted(range(len(texts)), key=lambda number: len(questions[number].ids))
+    found = [""] * len(texts)
     with evaluating(model):
         for start in range(0, len(texts), ROWS):
-            for _ in sample(model, texts[start : start + ROWS], sampling):
-                pass
-    return [text.text for text in texts]
+            numbers = order[start : start + ROWS]
+            batch = [texts[number] for number in numbers]
+            if sampling.num_beams > 1:
+                batch = [results[0][0] for results in search_texts(model, batch, sampling)]
+            else:
+                for _ in sample(model, batch, sampling):
+                    pass
+            for number, text in zip(numbers, batch, strict=True):
+                found[number] = text.text
+    return found

@@ -123,6 +123,10 @@ class Task(LightningModule):
         """Return the metrics of what the model writes, the same on every rank; most tasks have none."""
         return {}
 
+    def files_of(self, split: str) -> dict[str, str]:
+        """Return files for the run folder about the last evaluation of a split, by name; most tasks have none."""
+        return {}
+
     @property
     def batches_seen(self) -> int:
         """Micro-steps done, over all starts of the run."""
@@ -186,6 +190,7 @@ class Task(LightningModule):
         counters.loss_sum += loss.detach()
         counters.losses_summed += 1
         counters.batches_seen += 1
+        counters.tokens_seen += batch.get("num_tokens", self.tokens_per_step // self.accumulate)
 
     def _optimizer_step(self, optimizer: Any) -> None:
         factor = self.schedule(self.steps_done - 1)
@@ -211,7 +216,7 @@ class Task(LightningModule):
         seconds = max(self.stopwatch.restart(), 1e-9)
         metrics = {
             "train/loss_nats": loss,
-            "train/tokens_per_second": counters.losses_summed * self.tokens_per_step / self.accumulate / seconds,
+            "train/tokens_per_second": (counters.tokens_seen - counters.tokens_logged) / seconds,
         }
         if self._peak_flops is not None:
             metrics["train/mfu"] = model_flops_utilization(
@@ -226,6 +231,7 @@ class Task(LightningModule):
             metrics["train/gradient_norm"] = (norm.full_tensor() if self._is_sharded else norm).item()
         counters.loss_sum.zero_()
         counters.losses_summed = 0
+        counters.tokens_logged = counters.tokens_seen
         self.record(metrics)
 
     def require_finite(self, loss: float | None = None) -> None:
@@ -244,9 +250,8 @@ class Task(LightningModule):
     def record(self, metrics: Metrics) -> None:
         """Hand metrics to the run folder and its mirrors."""
         self.last_metrics = self.last_metrics | metrics
-        tokens = self.steps_done * self.tokens_per_step
         for logger in self.loggers:
-            logger.log_metrics({**metrics, "tokens": tokens}, step=self.steps_done)
+            logger.log_metrics({**metrics, "tokens": self.counters.tokens_seen}, step=self.steps_done)
 
     # -- evaluation -------------------------------------------------------------------------------------------------
 
@@ -283,6 +288,7 @@ class Task(LightningModule):
         checkpoint["lmexp"] = {
             "batches_seen": self.batches_seen,
             "losses_summed": self.counters.losses_summed,
+            "tokens": [self.counters.tokens_seen, self.counters.tokens_logged],
             "loss_sums_of_ranks": self._gather(self.counters.loss_sum[None]).flatten(),
             "seconds": self.stopwatch.total,
         }
@@ -294,8 +300,11 @@ class Task(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["lmexp"]
         sums, world_size = state["loss_sums_of_ranks"], self.trainer.world_size
+        tokens_seen, tokens_logged = state["tokens"]
         self.counters = Counters(
             batches_seen=state["batches_seen"],
+            tokens_seen=tokens_seen,
+            tokens_logged=tokens_logged,
             losses_summed=state["losses_summed"],
             loss_sum=(sums[self.global_rank] if len(sums) == world_size else sums.mean()).clone(),
         )

@@ -13,6 +13,10 @@ class Counters:
     """What changes with every step, kept apart because setting an attribute of a module is slow."""
 
     batches_seen: int = 0
+    tokens_seen: int = 0
+    """Tokens read in training, over all ranks; what fills up a row does not count."""
+    tokens_logged: int = 0
+    """How many of them there were when the metrics of training were written last."""
     losses_summed: int = 0
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
     gradient_norm: Tensor | None = None

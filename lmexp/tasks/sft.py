@@ -15,8 +15,9 @@ from torch import Tensor
 from lmexp.config.train import TrainConfig
 from lmexp.data.batches import IGNORE, Batch
 from lmexp.generation.forms import form_of
-from lmexp.metrics import score_answers
-from lmexp.tasks.answers import answer, questions_of
+from lmexp.generation.sampling import Sampling
+from lmexp.metrics import ANSWERS, score_texts
+from lmexp.tasks.answers import answers, questions_of
 from lmexp.tasks.base import Metrics, Shown, Task
 from lmexp.tokenization import Tokenizer
 
@@ -32,8 +33,8 @@ class SFT(Task):
         if self.trainer.is_global_zero:
             form = form_of(self.config, self.corpus.tokenizer)
             questions = questions_of(self.corpus.open(split), self.config.data, form, task.num_answers)
-            found = answer(self.model, form, questions, max_tokens=task.answer_tokens)
-            scores = score_answers(found, [question.answer for question in questions])
+            found = answers(self.model, form, questions, Sampling(max_tokens=task.answer_tokens, temperature=0))
+            scores = score_texts(found, [question.answer for question in questions], ANSWERS)
             metrics = {f"{split}/{name}": value for name, value in scores.items()}
         return self.trainer.strategy.broadcast(metrics)
 

@@ -30,7 +30,9 @@ class SplitCounts:
     """Bytes of the text as UTF-8, with the separators that end-of-document tokens stand for; of conversations those of
     what is learned."""
     learned: int | None = None
-    """Of conversations the tokens that are learned."""
+    """Of conversations, and of targets, the tokens that are learned."""
+    labelled: int | None = None
+    """Of texts with labels how many there are."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class TokenFile:
     document_starts: NDArray[np.int64]
     counts: SplitCounts
     is_learned: NDArray[np.bool_] | None = None
-    """Of conversations, which ids are learned."""
+    """Of conversations, and of targets, which ids are learned."""
+    labels: NDArray[np.int32] | None = None
+    """Of texts with labels, the number of each one's label."""
 
 
 class Example(Protocol):
@@ -112,6 +116,23 @@ def write_examples(folder: Path, split: str, examples: Iterable[Example], vocab_
     return SplitCounts(tokens=num_tokens, documents=len(starts), bytes=num_bytes, learned=num_learned)
 
 
+def write_labelled(
+    folder: Path, split: str, texts: Iterable[tuple[NDArray[np.int64], int]], vocab_size: int
+) -> SplitCounts:
+    """Write texts with the numbers of their labels into files in a folder and return their counts."""
+    dtype = _dtype(vocab_size)
+    starts, labels, num_tokens = array("q"), array("i"), 0
+    with open(folder / f"{split}.bin", "wb") as file:
+        for ids, label in texts:
+            starts.append(num_tokens)
+            labels.append(label)
+            file.write(ids.astype(dtype).tobytes())
+            num_tokens += len(ids)
+    np.save(folder / f"{split}.documents.npy", np.array(starts, dtype=np.int64))
+    (folder / f"{split}.labels.bin").write_bytes(np.array(labels, dtype=np.int32).tobytes())
+    return SplitCounts(tokens=num_tokens, documents=len(starts), bytes=0, labelled=len(labels))
+
+
 def _batches(documents: Iterable[Document], tokenizer: Tokenizer, *, tail: str) -> Iterator[list[str | None]]:
     """Yield stretches, some megabytes at once, for a tokenizer to divide among its threads; None ends a document."""
     batch: list[str | None] = []
@@ -137,16 +158,18 @@ def read(folder: Path, split: str, counts: SplitCounts, vocab_size: int) -> Toke
     try:
         starts = np.load(folder / f"{split}.documents.npy", mmap_mode="r", allow_pickle=False)
         ids = _mapped(folder / f"{split}.bin", dtype, counts.tokens)
-        is_learned = None
+        is_learned = labels = None
         if counts.learned is not None:
             is_learned = _mapped(folder / f"{split}.learned.bin", np.dtype(np.bool_), counts.tokens)
+        if counts.labelled is not None:
+            labels = _mapped(folder / f"{split}.labels.bin", np.dtype(np.int32), counts.labelled)
     except (OSError, ValueError, EOFError) as error:
         raise StorageError(f"{folder}: the tokenized text is damaged ({error}); delete it to make it anew") from None
     if len(starts) != counts.documents:
         raise StorageError(
             f"{folder}: the tokenized text is damaged (documents are missing); delete it to make it anew"
         )
-    return TokenFile(ids=ids, document_starts=starts, counts=counts, is_learned=is_learned)
+    return TokenFile(ids=ids, document_starts=starts, counts=counts, is_learned=is_learned, labels=labels)
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:

@@ -182,7 +182,7 @@ class Samples(Callback):
 
     def _sample(self, trainer: Trainer, task: Task) -> None:
         step = task.steps_done
-        if task.config.model.kind is Kind.encoder:  # it continues no text
+        if task.config.model.kind is Kind.encoder or task.corpus.labels:  # it continues no text
             return
         if task.config.trainer.strategy is Strategy.fsdp:  # no device has the whole model
             return

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmexp.config.data import AUTO
+from lmexp.config.data import AUTO, Content
 from lmexp.config.schema import built_class
 from lmexp.config.tokenizer import BytesConfig, SentencePieceConfig, TokenizerConfig
 from lmexp.config.train import TrainConfig
@@ -87,12 +87,14 @@ def count(
         return count(config.settled(largest_batch_size(config, corpus, architecture)), corpus, architecture)
     config = config.settled()
     tokenizer = _known(config.tokenizer)
-    if corpus is None and (tokenizer is None or config.trainer.max_epochs is not None):
+    has_labels = config.data.content is Content.labels
+    if corpus is None and (tokenizer is None or has_labels or config.trainer.max_epochs is not None):
         corpus = prepare(config.data, config.tokenizer)
     if architecture is None and config.init_from is not None:
         architecture = RunFolder(Path(config.init_from)).architecture
     with torch.device("meta"):
-        model = build_model(config, tokenizer if corpus is None else corpus.tokenizer, architecture)
+        labels = () if corpus is None else corpus.labels
+        model = build_model(config, tokenizer if corpus is None else corpus.tokenizer, architecture, labels=labels)
     counted = _count_parameters(model)
     weights = sum(tensor.nbytes for tensor in {id(t): t for t in model.state_dict(keep_vars=True).values()}.values())
     task, length = built_class(config.task), config.data.context_length

@@ -5,13 +5,12 @@ from itertools import groupby
 
 from rich.text import Text
 
-from lmexp.config.chat import ConversationsConfig
 from lmexp.config.data import AUTO
 from lmexp.config.schema import built_class
 from lmexp.config.train import TrainConfig
 from lmexp.data.corpus import check_length, prepare
+from lmexp.data.counts import has_examples, remarks, summary
 from lmexp.data.order import training_batches
-from lmexp.data.packing import remarks, summary
 from lmexp.errors import ConfigError
 from lmexp.models.adapters import mask_id
 from lmexp.runs.terminal import as_lines
@@ -37,10 +36,11 @@ def show(config: TrainConfig, *, rows: int = 4, width: int | None = None) -> str
     batch = training_batches(corpus.open("train"), config.data, seed=config.seed, accumulate=accumulate)[0]
     task: type[Task] = built_class(config.task)
     text = Text()
-    num_rows, num_columns = batch["tokens_BT"].shape
+    num_rows = len(batch["tokens_BT"])
+    positions = sum(batch[key].numel() for key in ("source_BS", "tokens_BT") if key in batch)
     shown = list(task.shown(batch, config, corpus.tokenizer))
     learned = sum(token.is_learned for row in shown for token in row)
-    filled = int((batch["segments_BT"] > 0).sum()) if "segments_BT" in batch else num_rows * num_columns
+    filled = batch.get("num_tokens", positions)
     for number, row in enumerate(shown[:rows], start=1):
         text.append(f"row {number}\n", BORDER)
         for position, (segment, tokens) in enumerate(groupby(row, key=lambda token: token.segment)):
@@ -56,11 +56,11 @@ def show(config: TrainConfig, *, rows: int = 4, width: int | None = None) -> str
         text.append(f"and {num_rows - rows} more rows\n", BORDER)
     share = learned / max(1, filled)
     text.append(
-        f"batch 1 of {config.data.name}: {num_rows} rows of {num_columns} tokens; {filled:,} of "
-        f"{num_rows * num_columns:,} positions hold tokens, {learned:,} ({share:.0%}) are learned: {BRACKETS[0]}so"
+        f"batch 1 of {config.data.name}: {num_rows} rows; {filled:,} of {positions:,} positions hold "
+        f"tokens, {learned:,} ({share:.0%}) are learned: {BRACKETS[0]}so"
         f"{BRACKETS[1]}"
     )
-    if isinstance(config.data, ConversationsConfig):
+    if has_examples(config.data):
         counts = summary(corpus.open("train"), config.data)
         text.append(f"; over the whole split {counts['filled']:.1%} of the positions hold tokens")
         for remark in remarks("train", counts, config.data):

@@ -60,7 +60,7 @@ def train_from_folder(run: RunFolder, corpus: Corpus | None = None) -> None:
         _foretell(run, config, corpus, rank)
 
         seed_everything(config.seed)
-        model = build_model(config, corpus.tokenizer, _architecture(run))
+        model = build_model(config, corpus.tokenizer, _architecture(run), labels=corpus.labels)
         task: Task = build(config.task, train_config=config, model=model, corpus=corpus, max_steps=max_steps)
         data = TextDataModule(
             config.data,
@@ -118,7 +118,10 @@ def _train(run: RunFolder, config: TrainConfig, trainer: Trainer, task: Task, da
     if "test/loss_nats" not in measured and data.corpus.splits["test"].tokens > 1:
         trainer.test(task, data, verbose=False)
     if is_first_rank:
-        tokens = task.steps_done * task.tokens_per_step
+        for split in ("val", "test"):
+            for name, content in task.files_of(split).items():
+                replace_file(run.path / name, content)
+        tokens = task.counters.tokens_seen
         speed = {"train/tokens_per_second": tokens / task.stopwatch.total} if task.stopwatch.total else {}
         logged = [row for row in run.metrics if "train/loss_nats" in row][-1:]
         run.update(

@@ -26,6 +26,7 @@ from lmexp.config.model import Kind
 from lmexp.config.schema import build
 from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import count_gpus
+from lmexp.models.classifier import LabelHead
 from lmexp.models.heads import CHUNK_TOKENS
 from lmexp.models.state import LanguageModel
 from lmexp.training.heap import LARGEST_IN_HEAP_BYTES, Event, born_for_good, peak_bytes
@@ -211,6 +212,8 @@ def _loss(model: LanguageModel, config: TrainConfig, rows: int) -> Tensor:
     else:
         segments_BT = torch.ones_like(tokens_BT) if config.data.segments else None
         hidden_BTC, _ = model(tokens_BT, None, segments_BT)
+    if isinstance(model.head, LabelHead):
+        return model.head.scores(hidden_BTC, torch.ones_like(tokens_BT, dtype=torch.bool)).sum()
     share = getattr(config.task, "masked_fraction", None)
     if share is not None:
         is_target_BT = torch.arange(rows * length).view(rows, length) % 100 < share * 100

@@ -19,14 +19,13 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
-from lmexp.config.chat import ConversationsConfig
-from lmexp.config.data import AUTO
+from lmexp.config.data import AUTO, DataConfig
 from lmexp.config.pretrained import HFConfig
 from lmexp.config.store import identity_hash, to_yaml
 from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import count_gpus
 from lmexp.data.corpus import Corpus, check_length, prepare
-from lmexp.data.packing import remarks, summary
+from lmexp.data.counts import has_examples, remarks, summary
 from lmexp.data.source import SPLITS
 from lmexp.errors import ConfigError, DistributedError, LmexpError, Problem, RunError, Stopped, StorageError
 from lmexp.runs import RunFolder
@@ -72,8 +71,7 @@ def train(
         say(f"training {run.path}" if decision is Decision.begin else f"going on with {run.path}")
         if decision is Decision.begin:
             _begin(run, config, corpus)
-        if isinstance(config.data, ConversationsConfig):
-            _count_conversations(run, config.data, corpus, say)
+        _count_examples(run, config.data, corpus, say)
         _settle_batch_size(run, config, corpus)
         run.create(config)
         run.update(command=list(command), heartbeat=now(), status="running", **provenance(plugins))
@@ -215,6 +213,8 @@ def _begin(run: RunFolder, config: TrainConfig, corpus: Corpus) -> None:
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         corpus.tokenizer.save(run.tokenizer)
+        if corpus.labels:
+            run.labels.write_text(json.dumps(corpus.labels, ensure_ascii=False), encoding="utf-8")
         parent = None if config.resume in KEYWORDS else RunFolder(Path(config.resume))
         if parent is not None:
             _take_over(parent, run)
@@ -235,10 +235,12 @@ def _begin(run: RunFolder, config: TrainConfig, corpus: Corpus) -> None:
     )
 
 
-def _count_conversations(run: RunFolder, data: ConversationsConfig, corpus: Corpus, say: Callable[[str], None]) -> None:
-    """Note how many conversations are used, cut and left out, and say it."""
+def _count_examples(run: RunFolder, data: DataConfig, corpus: Corpus, say: Callable[[str], None]) -> None:
+    """Note how many examples are used, cut and left out, and say it; a plain text has none."""
+    if not has_examples(data):
+        return
     counts = {split: summary(corpus.open(split), data) for split in SPLITS if corpus.splits[split].documents}
-    run.update(conversations=counts)
+    run.update(examples=counts)
     for split, of_split in counts.items():
         for remark in remarks(split, of_split, data):
             say(remark)

@@ -108,10 +108,11 @@ def test_an_encoder_decoder_goes_on_from_the_state_of_its_sources(config: Any) -
     sampling = Sampling(max_tokens=50, temperature=1.0)
 
     def texts(rows: slice) -> list[Text]:
-        begun = [Text(Continuation(tokenizer), [1, 2][: 1 + row % 2], sampling, seed=row) for row in range(3)][rows]
-        with torch.no_grad():
-            state = model.encode(sources[rows], max_length=17)
-        for _ in sample(model, begun, sampling, state=state):
+        begun = [
+            Text(AfterSource(tokenizer, [1, 2][: 1 + row % 2]), sources[row].tolist(), sampling, seed=row)
+            for row in range(3)
+        ][rows]
+        for _ in sample(model, begun, sampling):
             pass
         return begun
 

@@ -175,9 +175,7 @@ def test_beams_go_on_from_the_state_of_their_sources(config: Any) -> None:
     sampling = beams(3, max_tokens=12)
 
     def found(rows: slice) -> list[list[int]]:
-        texts = [Text(Continuation(tokenizer), [0], sampling) for _ in range(3)][rows]
-        with torch.no_grad():
-            state = model.encode(sources[rows], max_length=16)
-        return [text.tokens for results in search_texts(model, texts, sampling, state=state) for text, _ in results]
+        texts = [Text(AfterSource(tokenizer, [0]), source.tolist(), sampling) for source in sources[rows]]
+        return [text.tokens for results in search_texts(model, texts, sampling) for text, _ in results]
 
     assert found(slice(0, 3)) == [tokens for row in range(3) for tokens in found(slice(row, row + 1))]
