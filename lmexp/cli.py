@@ -163,11 +163,12 @@ def generate(
 
         loaded = load_run(run, checkpoint)
         if is_classifier:
-            from lmexp.generation.labels import label, shown
+            from lmexp.serving.labels import label
+            from lmexp.serving.labels import shown as shown_label
 
-            found = label(loaded.model, loaded.tokenizer, loaded.labels, prompts, loaded.config, batch_size=batch_size)
-            for one in found:
-                print(json.dumps(one, ensure_ascii=False) if as_json else printable(shown(one)), flush=True)
+            for found in label(loaded, prompts, batch_size=batch_size):
+                line = json.dumps(found, ensure_ascii=False) if as_json else printable(shown_label(found))
+                print(line, flush=True)
             return
         form = form_of(loaded.config, loaded.tokenizer)
         if len(prompts) * num_samples * num_beams == 1 and not as_json:

@@ -23,6 +23,13 @@ class BucketsConfig(DataConfig):
     """A text of more than context_length tokens: cut keeps its beginning, drop leaves the example out; both are
     counted."""
 
+    @property
+    def rows(self) -> int:
+        """Rows in one micro-step; where tokens are counted, of texts of full length."""
+        if self.batch_tokens is not None:
+            return max(1, self.batch_tokens // self.context_length)
+        return super().rows
+
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
         if self.order is not Order.shuffled:

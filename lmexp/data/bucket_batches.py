@@ -46,7 +46,7 @@ class BucketBatches:
         parts = self.accumulate * self.world_size
         batch = rows_of(self.file, self.examples, whole[self.rank :: self.world_size], self.config)
         batch["mean_learned"] = num_learned(self.examples, in_step, self.config) / parts
-        batch["num_tokens"] = int(self.examples.lengths_NE[whole].sum())
+        batch["num_tokens"] = int(self.examples.lengths[whole].sum())
         return batch | {"micro_step": micro_step}
 
     def _units(self, micro_step: int) -> NDArray[np.int64]:
@@ -63,7 +63,7 @@ class BucketEvaluationBatches:
 
     def __init__(self, file: TokenFile, config: BucketsConfig, *, rank: int = 0, world_size: int = 1) -> None:
         self.file, self.config, self.examples = file, config, usable(file, config)
-        order, rows = np.argsort(self.examples.longest_N, kind="stable"), config.evaluation_rows
+        order, rows = np.argsort(self.examples.longest, kind="stable"), config.evaluation_rows
         batches = [order[first : first + rows] for first in range(0, len(order), rows)]
         self.batches = batches[rank::world_size] or [order[:0]]  # every rank must have one
 
@@ -76,7 +76,7 @@ class BucketEvaluationBatches:
 
 def num_learned(examples: Examples, units: NDArray[np.int64], config: BucketsConfig) -> int:
     """Return how much is learned of examples: a label each, or the tokens of their targets."""
-    return int(examples.lengths_NE[units, -1].sum()) if config.content is Content.pairs else len(units)
+    return int(examples.lengths[units, -1].sum()) if config.content is Content.pairs else len(units)
 
 
 def rows_of(file: TokenFile, examples: Examples, units: NDArray[np.int64], config: BucketsConfig) -> Batch:
@@ -87,8 +87,8 @@ def rows_of(file: TokenFile, examples: Examples, units: NDArray[np.int64], confi
     is_empty = not len(units)
     if is_empty and len(examples):
         units = np.zeros(1, dtype=np.int64)
-    starts_BE, lengths_BE = examples.starts_NE[units], examples.lengths_NE[units]
-    batch: Batch = {"numbers_B": torch.from_numpy(examples.numbers_N[units])}
+    starts_BE, lengths_BE = examples.starts[units], examples.lengths[units]
+    batch: Batch = {"numbers_B": torch.from_numpy(examples.numbers[units])}
     if config.content is Content.pairs:
         batch["source_BS"], batch["source_mask_BS"] = padded(file, starts_BE[:, 0], lengths_BE[:, 0])
         batch["tokens_BT"], mask_BT = padded(file, starts_BE[:, 1], lengths_BE[:, 1])
@@ -97,7 +97,7 @@ def rows_of(file: TokenFile, examples: Examples, units: NDArray[np.int64], confi
     else:
         assert file.labels is not None
         batch["tokens_BT"], batch["mask_BT"] = padded(file, starts_BE[:, 0], lengths_BE[:, 0])
-        batch["labels_B"] = torch.from_numpy(np.asarray(file.labels)[examples.numbers_N[units]].astype(np.int64))
+        batch["labels_B"] = torch.from_numpy(np.asarray(file.labels)[examples.numbers[units]].astype(np.int64))
     if is_empty:
         learned = "targets_BT" if config.content is Content.pairs else "labels_B"
         batch[learned] = torch.full_like(batch[learned], IGNORE)

@@ -22,30 +22,30 @@ BUCKET_TOKENS = 4
 class Examples:
     """The examples of a split that are used."""
 
-    starts_NE: NDArray[np.int64]
-    """Where each text begins in the split."""
-    lengths_NE: NDArray[np.int64]
-    """Tokens of each text that are read, after what is too long was cut."""
-    numbers_N: NDArray[np.int64]
-    """Which example of the split it is."""
+    starts: NDArray[np.int64]
+    """Where each text begins in the split; (N, E)."""
+    lengths: NDArray[np.int64]
+    """Tokens of each text that are read, after what is too long was cut; (N, E)."""
+    numbers: NDArray[np.int64]
+    """Which example of the split it is; (N)."""
     num_cut: int
     num_dropped: int
 
     def __len__(self) -> int:
-        return len(self.numbers_N)
+        return len(self.numbers)
 
     @property
-    def longest_N(self) -> NDArray[np.int64]:
+    def longest(self) -> NDArray[np.int64]:
         """Tokens of the longer text of each example: how long a row must be for it."""
-        return self.lengths_NE.max(axis=1, initial=0)
+        return self.lengths.max(axis=1, initial=0)
 
 
 def usable(file: TokenFile, config: BucketsConfig) -> Examples:
     """Return the examples of a split that are used; the last token of a target is predicted, and not read."""
     texts = config.texts_per_example
-    starts = np.asarray(file.document_starts)
-    starts_NE = starts.reshape(-1, texts)
-    whole_NE = np.diff(starts, append=len(file.ids)).reshape(-1, texts) - np.arange(texts)
+    flat = np.asarray(file.document_starts)
+    starts_NE = flat.reshape(-1, texts)
+    whole_NE = np.diff(flat, append=len(file.ids)).reshape(-1, texts) - np.arange(texts)
     is_long_N = (whole_NE > config.context_length).any(axis=1)
     is_dropped_N = is_long_N & (config.too_long is TooLong.drop)
     kept_N = ~is_dropped_N
@@ -75,7 +75,7 @@ def plan(examples: Examples, config: BucketsConfig, random: np.random.Generator)
 
     How many batches there are, and how large each is, depends on the lengths alone.
     """
-    room_N = -(-examples.longest_N // BUCKET_TOKENS) * BUCKET_TOKENS
+    room_N = -(-examples.longest // BUCKET_TOKENS) * BUCKET_TOKENS
     order = np.lexsort((random.permutation(len(examples)), room_N))
     batches, first = [], 0
     for last in _ends(room_N[order], config):
@@ -102,13 +102,13 @@ def summary(file: TokenFile, config: BucketsConfig) -> dict[str, int | float]:
     """Return how many examples of a split are used, cut and left out, and how full its batches are."""
     examples = usable(file, config)
     batches = plan(examples, config, np.random.default_rng(0))
-    texts = sum(len(batch) * int(examples.lengths_NE[batch].max(axis=0).sum()) for batch in batches)
+    texts = sum(len(batch) * int(examples.lengths[batch].max(axis=0).sum()) for batch in batches)
     return {
         "used": len(examples),
         "cut": examples.num_cut,
         "too_long": examples.num_dropped,
         "batches": len(batches),
-        "filled": float(examples.lengths_NE.sum() / max(1, texts)),
+        "filled": float(examples.lengths.sum() / max(1, texts)),
     }
 
 

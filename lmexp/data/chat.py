@@ -15,7 +15,7 @@ Placed = tuple[str, Conversation]
 class Chat(Conversations, RowFiles):
     """Conversations from files, or pairs of them of which the first is better."""
 
-    config: ChatConfig  # type: ignore[assignment]
+    config: ChatConfig
     examples_are = "conversations"
     pair = ("prompt", "completion")
     known = USUAL_KEYS

@@ -19,7 +19,7 @@ from lmexp.data.examples import AT_ONCE
 from lmexp.data.file_text import FileText, without_half_surrogates
 from lmexp.data.readers import lines
 from lmexp.data.row_files import RowFiles, cell
-from lmexp.data.rows import Row
+from lmexp.data.rows import SUFFIXES, Row
 from lmexp.data.source import Source
 from lmexp.errors import DataError
 from lmexp.tokenization import Tokenizer, token_files
@@ -105,15 +105,15 @@ def _order(label: str) -> tuple[float, str]:
 class Labelled(Texts, RowFiles):
     """Texts with labels from files of a user."""
 
-    config: LabelledConfig  # type: ignore[assignment]
+    config: LabelledConfig
     examples_are = "texts"
     pair = ("text", "label")
     known = (*TEXTS, *LABELS)
 
-    def __init__(self, config: LabelledConfig) -> None:
-        super().__init__(config)
-        if config.label_from is not LabelFrom.column:
-            self.suffixes = (".txt",)
+    @property
+    def suffixes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The formats that are taken from a folder."""
+        return SUFFIXES if self.config.label_from is LabelFrom.column else (".txt",)
 
     def texts(self, split: str) -> Iterator[LabelledText]:
         return self.examples(split)

@@ -12,10 +12,10 @@ from lmexp.data.pairs import Pair, TextPairs
 from lmexp.data.source import SPLITS
 
 ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 GROUPS = ((1_000_000, "million"), (1000, "thousand"))
 SEED = 0
 """Of the data, not of a run: runs with different seeds learn from the same numbers."""

@@ -81,7 +81,7 @@ def source_ids(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
 class Pairs(TextPairs, RowFiles):
     """Pairs from files of a user."""
 
-    config: PairsConfig  # type: ignore[assignment]
+    config: PairsConfig
     examples_are = "pairs"
     pair = ("source", "target")
     known = (*SOURCES, *TARGETS)

@@ -4,10 +4,10 @@ another text is written from.
 No torch here.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 from lmexp.config.chat import ConversationsConfig
 from lmexp.config.data import Content
@@ -20,24 +20,28 @@ from lmexp.errors import DataError
 from lmexp.tokenization import Tokenizer
 
 
-class Form(Protocol):
+@dataclass(frozen=True)
+class Form(ABC):
     """Prompts as a model reads them."""
 
-    @property
-    def tokenizer(self) -> Tokenizer: ...
+    tokenizer: Tokenizer
 
     @property
+    @abstractmethod
     def ends(self) -> frozenset[int]:
         """The tokens that end a text."""
-        ...
 
+    @abstractmethod
     def ids(self, prompt: str) -> list[int]:
-        """Return what the model reads; raises DataError where the prompt cannot be read."""
-        ...
+        """Return what the model reads.
 
+        Raises:
+            DataError: the prompt cannot be read.
+        """
+
+    @abstractmethod
     def shown(self, prompt: str, text: str) -> str:
         """Return a prompt and what follows it, as people read it."""
-        ...
 
     def begin(self, ids: Sequence[int]) -> tuple[Sequence[int] | None, Sequence[int]]:
         """Return (the source that is read first, None where there is none; what the text goes on from)."""
@@ -47,8 +51,6 @@ class Form(Protocol):
 @dataclass(frozen=True)
 class Continuation(Form):
     """A text goes on where the prompt stops."""
-
-    tokenizer: Tokenizer
 
     @property
     def ends(self) -> frozenset[int]:
@@ -75,7 +77,6 @@ class Continuation(Form):
 class Answer(Form):
     """The prompt is what the user says, and an answer follows."""
 
-    tokenizer: Tokenizer
     template: Template
     system: str | None = None
 
@@ -109,8 +110,6 @@ class Answer(Form):
 @dataclass(frozen=True)
 class FromSource(Form):
     """The prompt is a source, and the text is written from it."""
-
-    tokenizer: Tokenizer
 
     @property
     def ends(self) -> frozenset[int]:

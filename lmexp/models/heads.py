@@ -156,7 +156,8 @@ def nll_and_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Return the sum of the losses and its gradient for the hidden states; those for weight and bias are added to.
 
-    A share `smoothing` of each target's weight is spread over the vocabulary. Products are taken in the type of the matrix.
+    A share `smoothing` of each target's weight is spread over the vocabulary. Products are taken in the type of the
+    matrix.
     Shape: (N, C), (V, C), (V,), (N,) -> scalar, (N, C).
     """
     chunk = CHUNK_TOKENS if hidden_NC.device.type == "cpu" else GPU_CHUNK_TOKENS

@@ -104,11 +104,19 @@ class Task(LightningModule):
         """Return (sum of losses, what it is divided by, state to carry to the next batch of these rows)."""
         raise NotImplementedError
 
+    def token_losses(self, batch: Batch, carried: Any) -> tuple[Tensor, Tensor, Any]:
+        """Return (the loss of each token, 0 where none is predicted; whether one is; state to carry).
+
+        Shape: (B, T) each. Unit: nats.
+        """
+        raise NotImplementedError
+
     def evaluate(self, batch: Batch, carried: Any) -> tuple[Tensor, Tensor, Any]:
         """Return (sum of losses, number of targets, state to carry) without gradients; in the place of the first
         `num_sums` sums, the losses first.
         """
-        raise NotImplementedError
+        nll_BT, is_target_BT, state = self.token_losses(batch, carried)
+        return nll_BT.double().sum(), is_target_BT.sum(), state
 
     def metrics_of(self, split: str, sums: Sequence[float], num_targets: float) -> Metrics:
         """Return the metrics of a split from what `evaluate` has summed, the loss first."""
@@ -325,6 +333,14 @@ class Task(LightningModule):
 
     def _mean_over_ranks(self, value: Tensor) -> float:
         return self.trainer.strategy.reduce(value, reduce_op="mean").item()
+
+
+def scattered(nll_N: Tensor, is_target_BT: Tensor) -> Tensor:
+    """Return the losses of the targets at their places, 0 elsewhere.
+
+    Shape: (N), (B, T) -> (B, T).
+    """
+    return nll_N.new_zeros(is_target_BT.shape).masked_scatter(is_target_BT, nll_N)
 
 
 def steps_per_stretch(config: TrainConfig) -> int:

@@ -20,7 +20,7 @@ from lmexp.errors import DataError
 from lmexp.metrics import perplexity
 from lmexp.models.adapters import mask_id
 from lmexp.models.state import LanguageModel
-from lmexp.tasks.base import Metrics, Shown, Task
+from lmexp.tasks.base import Metrics, Shown, Task, scattered
 from lmexp.tokenization import Tokenizer
 
 BITS = 24
@@ -59,11 +59,11 @@ class Masked(Task):
         loss_sum = self.model.head.nll_sum(hidden_BTC[is_target_BT], batch["tokens_BT"][is_target_BT])
         return loss_sum, self._count_for_mean(is_target_BT.sum()), None
 
-    def evaluate(self, batch: Batch, carried: None) -> tuple[Tensor, Tensor, None]:
+    def token_losses(self, batch: Batch, carried: None) -> tuple[Tensor, Tensor, None]:
         tokens_BT, is_target_BT = self.masking(batch)
         hidden_BTC, _ = self.model(tokens_BT, None, segments(batch))
         nll_N = self.model.head.nll(hidden_BTC[is_target_BT], batch["tokens_BT"][is_target_BT])
-        return nll_N.double().sum(), is_target_BT.sum(), None
+        return scattered(nll_N, is_target_BT), is_target_BT, None
 
     def metrics_of(self, split: str, sums: Sequence[float], num_targets: float) -> Metrics:
         """Return the metrics of a split; bits per byte would need the likelihood of the text, which this is not.

@@ -17,10 +17,10 @@ class Pretrain(Task):
         targets_BT = batch["targets_BT"]
         return self.model.head.nll_sum(hidden_BTC, targets_BT), targets_BT.numel(), state
 
-    def evaluate(self, batch: Batch, carried: LSTMState | None) -> tuple[Tensor, Tensor, Any]:
+    def token_losses(self, batch: Batch, carried: LSTMState | None) -> tuple[Tensor, Tensor, Any]:
         hidden_BTC, state = self.model(batch["tokens_BT"], _kept(carried, batch), batch.get("segments_BT"))
         nll_BT = self.model.head.nll(hidden_BTC, batch["targets_BT"])
-        return nll_BT.double().sum(), (batch["targets_BT"] != IGNORE).sum(), state
+        return nll_BT, batch["targets_BT"] != IGNORE, state
 
 
 def _kept(carried: LSTMState | None, batch: Batch) -> LSTMState | None:

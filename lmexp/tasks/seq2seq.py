@@ -21,7 +21,7 @@ from lmexp.generation.forms import form_of
 from lmexp.generation.sampling import Sampling
 from lmexp.metrics import score_texts
 from lmexp.tasks.answers import Question, answers
-from lmexp.tasks.base import Metrics, Shown, Task
+from lmexp.tasks.base import Metrics, Shown, Task, scattered
 from lmexp.tokenization import Tokenizer
 
 
@@ -45,10 +45,10 @@ class Seq2Seq(Task):
         smoothing = self.settings.label_smoothing
         return self.model.head.smoothed_nll_sum(hidden_NC, targets_N, smoothing), batch["mean_learned"], None
 
-    def evaluate(self, batch: Batch, carried: None) -> tuple[Tensor, Tensor, None]:
+    def token_losses(self, batch: Batch, carried: None) -> tuple[Tensor, Tensor, None]:
         hidden_NC, targets_N = self._learned(batch)
-        count = torch.tensor(len(targets_N), device=targets_N.device)
-        return self.model.head.nll(hidden_NC, targets_N).double().sum(), count, None
+        is_learned_BT = batch["targets_BT"] != IGNORE
+        return scattered(self.model.head.nll(hidden_NC, targets_N), is_learned_BT), is_learned_BT, None
 
     def written_metrics(self, split: str) -> Metrics:
         if not self.settings.metrics:

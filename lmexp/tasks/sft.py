@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lmexp.config.train import TrainConfig
@@ -18,7 +17,7 @@ from lmexp.generation.forms import form_of
 from lmexp.generation.sampling import Sampling
 from lmexp.metrics import ANSWERS, score_texts
 from lmexp.tasks.answers import answers, questions_of
-from lmexp.tasks.base import Metrics, Shown, Task
+from lmexp.tasks.base import Metrics, Shown, Task, scattered
 from lmexp.tokenization import Tokenizer
 
 
@@ -60,10 +59,10 @@ class SFT(Task):
         hidden_NC, targets_N = self._learned(batch)
         return self.model.head.nll_sum(hidden_NC, targets_N), batch["mean_learned"], None
 
-    def evaluate(self, batch: Batch, carried: None) -> tuple[Tensor, Tensor, None]:
+    def token_losses(self, batch: Batch, carried: None) -> tuple[Tensor, Tensor, None]:
         hidden_NC, targets_N = self._learned(batch)
-        count = torch.tensor(len(targets_N), device=targets_N.device)
-        return self.model.head.nll(hidden_NC, targets_N).double().sum(), count, None
+        is_learned_BT = batch["targets_BT"] != IGNORE
+        return scattered(self.model.head.nll(hidden_NC, targets_N), is_learned_BT), is_learned_BT, None
 
     def _learned(self, batch: Batch) -> tuple[Tensor, Tensor]:
         hidden_BTC, _ = self.model(batch["tokens_BT"], None, batch["segments_BT"])

@@ -10,6 +10,7 @@ from torch import Tensor
 from lmexp.config.model import ModelConfig
 from lmexp.config.schema import build
 from lmexp.config.tokenizer import CharactersConfig
+from lmexp.generation.forms import Continuation
 from lmexp.models.heads import Head
 from lmexp.models.state import LanguageModel
 from lmexp.tokenization import Tokenizer, learn
@@ -64,3 +65,13 @@ class Fixed(LanguageModel):
 
     def new_state(self, batch_size: int, max_length: int) -> Calls:
         return Calls()
+
+
+@dataclasses.dataclass(frozen=True)
+class AfterSource(Continuation):
+    """The ids are a source, and the text goes on from a start of its own."""
+
+    start: Sequence[int]
+
+    def begin(self, ids: Sequence[int]) -> tuple[Sequence[int] | None, Sequence[int]]:
+        return ids, self.start

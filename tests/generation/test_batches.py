@@ -13,7 +13,7 @@ from lmexp.generation.forms import Continuation
 from lmexp.generation.rows import Rows
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import Text, complete, sample
-from tests.generation.setups import letters, letters_and_end, new_model
+from tests.generation.setups import AfterSource, letters, letters_and_end, new_model
 from tests.models.setups import DECODERS, ENCODER_DECODERS, assert_close, small
 
 EVERY_DECODER = pytest.mark.parametrize("config", DECODERS.values(), ids=DECODERS.keys())

@@ -11,7 +11,7 @@ from lmexp.generation.forms import Continuation
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import Completion, Text, complete, search_texts
 from lmexp.models.state import LanguageModel
-from tests.generation.setups import Fixed, letters, letters_and_end, new_model
+from tests.generation.setups import AfterSource, Fixed, letters, letters_and_end, new_model
 from tests.models.setups import DECODERS, ENCODER_DECODERS
 
 PROMPTS = ["a", "the quick brown", "hello"]

@@ -11,7 +11,7 @@ LONGEST_NAME = 24
 
 
 def as_svg(labels: Sequence[str], matrix: Sequence[Sequence[int]], *, title: str) -> str:
-    """Return the matrix: a row for each label that texts have, a column for each that the model gave them, shaded by the
+    """Return the matrix: a row for each label of the texts, a column for each that the model gave them, shaded by the
     share of the row.
     """
     count = len(labels)

@@ -4,34 +4,25 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from lmexp.config.train import TrainConfig
+from lmexp.checkpoints import LoadedRun
 from lmexp.data.labelled import text_ids
 from lmexp.errors import DataError
 from lmexp.generation.rows import evaluating
 from lmexp.generation.text import require_room
 from lmexp.models.classifier import label_scores
-from lmexp.models.state import LanguageModel
-from lmexp.tokenization import Tokenizer
 
 Labelled = dict[str, object]
 """{"prompt", "label", "probabilities": {label: probability}}, the likeliest label first."""
 
 
 @torch.inference_mode()
-def label(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    labels: Sequence[str],
-    texts: Sequence[str],
-    config: TrainConfig,
-    *,
-    batch_size: int = 32,
-) -> Iterator[Labelled]:
+def label(loaded: LoadedRun, texts: Sequence[str], *, batch_size: int = 32) -> Iterator[Labelled]:
     """Yield the label of each text, in their order; a text is cut as those of training were.
 
     Raises:
         DataError: a text cannot be read.
     """
+    model, tokenizer, labels, config = loaded.model, loaded.tokenizer, loaded.labels, loaded.config
     if "" in texts:
         raise DataError("a text to be labelled is empty; give it with --prompt or --prompts-file")
     device, most = next(model.parameters()).device, config.data.context_length
