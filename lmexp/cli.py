@@ -234,17 +234,23 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a name such as step-000250.")] = "last",
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="Of a text: windows overlap, and predict so many tokens each.")
+    ] = None,
+    contamination: Annotated[
+        bool, typer.Option("--contamination", help="Count examples that occur in the training text.")
+    ] = False,
 ) -> None:
-    """Measure a run over whole splits of its own data or other."""
+    """Measure a run over whole splits of its own data or other, with intervals; kept in its evaluations folder."""
     with _errors():
         from lmexp.config.evaluate import compose_evaluation
         from lmexp.runs import find_run
 
         compose_evaluation(find_run(run).path, overrides or [])  # what is wrong is said before torch is imported
-        from lmexp.evaluation.language_model import as_table
-        from lmexp.evaluation.language_model import evaluate as evaluate_run
+        from lmexp.evaluation.evaluate import as_table
+        from lmexp.evaluation.evaluate import evaluate as evaluate_run
 
-        result = evaluate_run(run, overrides or [], checkpoint=checkpoint)
+        result = evaluate_run(run, overrides or [], checkpoint=checkpoint, stride=stride, contaminated=contamination)
         print(json.dumps(result, indent=1) if as_json else as_table(result))
 
 

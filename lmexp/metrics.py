@@ -86,15 +86,17 @@ def rouge_of(found: Sequence[str], expected: Sequence[str]) -> list[dict[str, fl
     return [{name: value.fmeasure for name, value in one.items()} for one in of_pairs]
 
 
-def counter_of(metric: TextMetric, *, lowercase: bool = False, bleu_tokenizer: str = "13a") -> Any:
-    """Return sacreBLEU's object for bleu or chrf."""
+def counter_of(
+    metric: TextMetric, *, lowercase: bool = False, bleu_tokenizer: str = "13a", effective_order: bool = False
+) -> Any:
+    """Return sacreBLEU's object for bleu or chrf; the effective order is for the BLEU of single sentences."""
     try:
         from sacrebleu.metrics import BLEU, CHRF
     except ModuleNotFoundError as error:
         raise _missing(error) from None
     if metric is TextMetric.chrf:
         return CHRF(lowercase=lowercase)
-    return BLEU(lowercase=lowercase, tokenize=bleu_tokenizer)
+    return BLEU(lowercase=lowercase, tokenize=bleu_tokenizer, effective_order=effective_order)
 
 
 def _pairs(found: Sequence[str], expected: Sequence[str]) -> list[tuple[str, str]]:

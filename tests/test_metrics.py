@@ -5,7 +5,7 @@ import pytest
 
 from lmexp import metrics
 from lmexp.errors import DataError
-from lmexp.metrics import bits_per_byte, model_flops_utilization, peak_flops, perplexity, score_answers
+from lmexp.metrics import ANSWERS, bits_per_byte, model_flops_utilization, peak_flops, perplexity, score_texts
 
 
 def test_perplexity_is_the_number_of_equally_likely_tokens() -> None:
@@ -64,8 +64,9 @@ def test_the_examples_in_the_docstrings_hold() -> None:
 
 
 def test_answers_are_scored_as_the_libraries_do_by_hand() -> None:
-    scores = score_answers(["the cat sat", " a dog "], ["the cat ran", "a dog"])
+    scores = score_texts(["the cat sat", " a dog "], ["the cat ran", "a dog"], ANSWERS)
     assert scores["exact_match"] == 0.5
     assert scores["rougeL"] == pytest.approx((2 / 3 + 1) / 2)
     assert 50 < scores["chrf"] < 100
-    assert score_answers(["same"], ["same"]) == {"exact_match": 1, "rougeL": 1, "chrf": pytest.approx(100)}
+    same = score_texts(["same"], ["same"], ANSWERS)
+    assert same == {"exact_match": 1, "rouge1": 1, "rouge2": 0, "rougeL": 1, "chrf": pytest.approx(100)}

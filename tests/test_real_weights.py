@@ -24,7 +24,7 @@ from lmexp.config.pretrained import Head, HFConfig
 from lmexp.config.tokenizer import FileTokenizerConfig, HFTokenizerConfig
 from lmexp.data.batches import IGNORE, EvaluationBatches
 from lmexp.data.corpus import Corpus, prepare
-from lmexp.evaluation.language_model import evaluate
+from lmexp.evaluation.evaluate import evaluate
 from lmexp.interchange.importing import import_run
 from lmexp.models.pretrained import Pretrained
 from lmexp.models.state import LanguageModel

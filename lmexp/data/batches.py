@@ -124,6 +124,27 @@ class EvaluationBatches:
         return batch
 
 
+class SlidingBatches:
+    """A whole split in windows that overlap: each predicts the last `stride` tokens, with as many before them as fit."""
+
+    def __init__(self, file: TokenFile, config: DataConfig, stride: int) -> None:
+        self.file, self.config, self.stride = file, config, stride
+        self.firsts = np.arange(0, max(1, len(file.ids) - 1), stride)
+
+    def __len__(self) -> int:
+        return -(-len(self.firsts) // self.config.evaluation_rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        rows = self.config.evaluation_rows
+        firsts_B = self.firsts[index * rows : (index + 1) * rows]
+        starts_B = np.maximum(0, firsts_B + self.stride - self.config.context_length)
+        ends_B = np.minimum(firsts_B + self.stride, len(self.file.ids) - 1)
+        batch = cut(self.file, starts_B, self.config, ends_B)
+        columns_BT = starts_B[:, None] + np.arange(self.config.context_length)
+        before_BT = torch.from_numpy(columns_BT < firsts_B[:, None])
+        return batch | {"targets_BT": batch["targets_BT"].masked_fill(before_BT, IGNORE)}
+
+
 def cut(
     file: TokenFile, starts_B: NDArray[np.int64], config: DataConfig, ends_B: NDArray[np.int64] | None = None
 ) -> Batch:

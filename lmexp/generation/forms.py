@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lmexp.config.chat import ConversationsConfig
-from lmexp.config.data import Content
+from lmexp.config.model import Kind
 from lmexp.config.train import TrainConfig
 from lmexp.data.examples import encode
 from lmexp.data.messages import Message, Role
@@ -131,6 +131,6 @@ def form_of(config: TrainConfig, tokenizer: Tokenizer) -> Form:
     """Return what prompts are to a run: it does what its task has taught it."""
     if isinstance(config.data, ConversationsConfig):
         return Answer(tokenizer, template_of(config.data.template, tokenizer), config.data.system)
-    if config.data.content is Content.pairs:
+    if config.model.kind is Kind.encoder_decoder:
         return FromSource(tokenizer)
     return Continuation(tokenizer)

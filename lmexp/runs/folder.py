@@ -65,6 +65,11 @@ class RunFolder:
         return tuple(names)
 
     @property
+    def evaluations(self) -> Path:
+        """Folder of what `lmexp evaluate` has measured."""
+        return self.path / "evaluations"
+
+    @property
     def architecture(self) -> Path:
         """File that says what a pretrained model is made of; models built here have none."""
         return self.path / "architecture.json"

@@ -60,6 +60,13 @@ class Classify(Task):
         )
         return loss, batch["mean_learned"], None
 
+    def probabilities(self, batch: Batch) -> Tensor:
+        """Return how likely each label is; of texts that do not count, too.
+
+        Shape: (B, K).
+        """
+        return self._scores(batch).double().softmax(-1)
+
     def evaluate(self, batch: Batch, carried: None) -> tuple[Tensor, Tensor, None]:
         is_counted_B = batch["labels_B"] != IGNORE
         labels_B, scores_BK = batch["labels_B"][is_counted_B], self._scores(batch)[is_counted_B].double()

@@ -9,9 +9,8 @@ import pytest
 
 from lmexp.config.chat import ChatConfig
 from lmexp.data.chat import Chat
-from lmexp.data.formats import conversations_of, pair_of
+from lmexp.data.formats import conversations_of
 from lmexp.data.messages import Conversation
-from lmexp.data.rows import read_rows
 from lmexp.errors import DataError
 
 HI, HELLO = ("user", "Hi"), ("assistant", "Hello!")
@@ -186,8 +185,7 @@ def test_a_column_that_is_not_there_is_said():
 
 def rows(path: Path, content: str | bytes, **config: Any) -> list[tuple[str, Any]]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    settings = ChatConfig(path=str(path), **config)
-    return list(read_rows(path, settings, pair=pair_of(settings)))
+    return list(Chat(ChatConfig(path=str(path), **config)).rows("train"))
 
 
 A, B = {"prompt": "Hi", "completion": 'Hello,\n"you"!'}, {"prompt": "Bye", "completion": "See you."}
@@ -230,12 +228,10 @@ def test_a_parquet_file_has_rows(tmp_path: Path):
     from pyarrow import parquet
 
     parquet.write_table(pyarrow.Table.from_pylist([A, B]), tmp_path / "a.parquet")
-    settings = ChatConfig(path="x")
-    found = list(read_rows(tmp_path / "a.parquet", settings, pair=pair_of(settings)))
-    assert [row for _, row in found] == [A, B]
+    assert [row for _, row in Chat(ChatConfig(path=str(tmp_path / "a.parquet"))).rows("train")] == [A, B]
     (tmp_path / "b.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match=r"b\.parquet: not a Parquet file"):
-        list(read_rows(tmp_path / "b.parquet", settings, pair=pair_of(settings)))
+        list(Chat(ChatConfig(path=str(tmp_path / "b.parquet"))).rows("train"))
 
 
 BROKEN = {

@@ -15,7 +15,7 @@ from lmexp import checkpoints, compose, load_run, train
 from lmexp.config import TrainConfig
 from lmexp.data.order import training_batches
 from lmexp.errors import ConfigError, DataError, RunError, Stopped
-from lmexp.evaluation.language_model import evaluate
+from lmexp.evaluation.evaluate import evaluate
 from lmexp.tasks.reference import Precomputed, log_likelihoods
 from tests.tasks.test_sft import MODELS, new_task, require_equal, trained
 from tests.training.setups import TINY, outcome, stop_at

@@ -10,7 +10,7 @@ import torch
 from lmexp import load_run, train
 from lmexp.data.corpus import prepare
 from lmexp.errors import ConfigError, DataError, RunError
-from lmexp.evaluation.language_model import as_table, evaluate
+from lmexp.evaluation.evaluate import as_table, evaluate
 from lmexp.interchange.exporting import export
 from lmexp.runs import RunFolder
 from tests.conftest import sentences
