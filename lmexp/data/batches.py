@@ -125,7 +125,7 @@ class EvaluationBatches:
 
 
 class SlidingBatches:
-    """A whole split in windows that overlap: each predicts the last `stride` tokens, with as many before them as fit."""
+    """A whole split in windows that overlap: each predicts its last `stride` tokens."""
 
     def __init__(self, file: TokenFile, config: DataConfig, stride: int) -> None:
         self.file, self.config, self.stride = file, config, stride
