@@ -459,11 +459,23 @@ def compare(
     explain_two: Annotated[
         bool, typer.Option("--explain", help="Two runs: everything that differs, likely causes first.")
     ] = False,
+    examples: Annotated[
+        str | None, typer.Option(help="val or test: side by side on each example that lmexp evaluate has measured.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     outputs: Outputs = "outputs",
 ) -> None:
     """Say which runs are better, by how much, and how sure that is."""
     with _errors():
+        if examples:
+            from dataclasses import asdict
+
+            from lmexp.runs.examples import as_text as on_examples_as_text
+            from lmexp.runs.examples import compare_examples
+
+            found = compare_examples(runs or [], metric=metric, split=examples, outputs=outputs)
+            print(json.dumps([asdict(one) for one in found], indent=1) if as_json else on_examples_as_text(found))
+            return
         if explain_two:
             from lmexp.runs.explain import as_text as differences_as_text
             from lmexp.runs.explain import differences, two_runs

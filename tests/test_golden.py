@@ -68,6 +68,46 @@ RUNS = {
         "data.template=llama",
         "data.context_length=96",
     ],
+    "classify_lstm": [
+        *ADAMW,
+        "model=lstm_tiny",
+        "model.hidden_size=32",
+        "data=labelled",
+        "task=classify",
+        "task.pooling=max",
+        "data.context_length=64",
+    ],
+    "classify_encoder": [
+        "optimizer=muon",
+        "model=encoder",
+        "model.hidden_size=32",
+        "model.num_layers=2",
+        "data=labelled",
+        "task=classify",
+        "task.pooling=attention",
+        "task.balanced=true",
+        "data.context_length=64",
+    ],
+    "seq2seq": [
+        "optimizer=muon",
+        "model=encoder_decoder",
+        "model.hidden_size=32",
+        "model.num_layers=2",
+        "data=pairs",
+        "task=seq2seq",
+        "data.batch_tokens=256",
+        "data.context_length=64",
+    ],
+    "seq2seq_lstm": [
+        *ADAMW,
+        "model=lstm_attention",
+        "model.hidden_size=32",
+        "model.num_layers=1",
+        "data=pairs",
+        "task=seq2seq",
+        "data.batch_tokens=null",
+        "data.context_length=64",
+    ],
     "preference": [
         *ADAMW,
         "model=transformer_tiny",
@@ -101,7 +141,17 @@ def data_of(overrides: list[str], folder: Path, text_file: Path) -> list[str]:
         return [f"data.path={text_file}", "data.documents=line"]
     lines = text_file.read_text(encoding="utf-8").splitlines()
     pairs = list(zip(lines[::2], lines[1::2], strict=False))
-    rows = [{"prompt": a[:9], "completion": b, "chosen": b[:7], "rejected": b[:20]} for a, b in pairs]
+    rows = [
+        {
+            "prompt": a[:9],
+            "completion": b,
+            "chosen": b[:7],
+            "rejected": b[:20],
+            "text": b,
+            "label": "short" if len(b) < 40 else "long",
+        }
+        for a, b in pairs
+    ]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return ["data.path=rows.jsonl"]
 

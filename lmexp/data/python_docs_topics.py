@@ -35,6 +35,8 @@ TOPICS = {
 TOPIC_OF = {module: topic for topic, modules in TOPICS.items() for module in modules.split()}
 SHORTEST = 20
 """Characters of a docstring."""
+MOST = 40
+"""Docstrings of a module, so that a long one does not stand for its whole topic."""
 
 
 class PythonDocsTopics(Texts):
@@ -55,6 +57,6 @@ class PythonDocsTopics(Texts):
             topic = TOPIC_OF.get(document.removeprefix("module ").split(".")[0])
             if topic is None or split_of(document) != split or not document.startswith("module "):
                 continue
-            for _, name, text in entries:
-                if len(text) >= SHORTEST:
-                    yield LabelledText(text, topic, name)
+            long_enough = [(name, text) for _, name, text in entries if len(text) >= SHORTEST]
+            for name, text in long_enough[:MOST]:
+                yield LabelledText(text, topic, name)

@@ -1,8 +1,8 @@
 """Which examples of an evaluation occur in the text that a run has learned from.
 
 An example is contaminated when a stretch of 13 words of it stands in the training text, or, where it is shorter, the
-whole of it; words are compared without case and punctuation. The training text is that of the run and of the runs that
-it began with.
+whole of it (of fewer than 5 words none is); words are compared without case and punctuation. The training text is that
+of the run and of the runs that it began with.
 Source: Brown et al. 2020 (GPT-3), appendix C.
 """
 
@@ -24,7 +24,7 @@ from lmexp.evaluation.measured import Measured
 from lmexp.runs import RunFolder
 from lmexp.tokenization.base import pieces
 
-WORDS = 13
+WORDS, FEWEST = 13, 5
 WORD = re.compile(r"[^\W_]+")
 """Letters and digits; of Chinese and Japanese each character is one."""
 SINGLE = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
@@ -47,7 +47,7 @@ def contaminated(examples: Iterable[str], training: Iterable[str]) -> list[bool]
     for number, example in enumerate(examples):
         count += 1
         words = words_of(example)
-        for key in _stretches(words, min(WORDS, len(words))) if words else ():
+        for key in _stretches(words, min(WORDS, len(words))) if len(words) >= FEWEST else ():
             keys.setdefault(key, set()).add(number)
     lengths = sorted({len(key) for key in keys})
     found: set[int] = set()

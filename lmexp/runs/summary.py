@@ -17,6 +17,8 @@ def summary(run: RunFolder) -> str:
         ("accuracy", _with_unit(metrics.get("val/accuracy"), ".1%", "")),
         ("exact match", _with_unit(metrics.get("val/exact_match"), ".1%", "")),
         ("ROUGE-L", _with_unit(metrics.get("val/rougeL"), ".3f", "")),
+        ("macro F1", _with_unit(metrics.get("val/macro_f1"), ".3f", "")),
+        ("BLEU", _with_unit(metrics.get("val/bleu"), ".1f", "")),
         ("chrF", _with_unit(metrics.get("val/chrf"), ".1f", "")),
         ("bits per byte", _with_unit(metrics.get("val/bits_per_byte"), ".4f", "")),
         ("perplexity", _with_unit(metrics.get("val/perplexity"), ",.2f", "")),
@@ -42,7 +44,9 @@ def summary(run: RunFolder) -> str:
             lines += [f"  - {text}"]
     name, prompt = run.path.name, texts[0]["prompt"] if texts else "The"
     first = f"  lmexp generate {name} --prompt {shlex.quote(prompt)}"
-    if run.config.model.kind is not Kind.decoder:
+    if run.config.data.content in (Content.labels, Content.pairs):
+        first = f"  lmexp generate {name} --prompt {shlex.quote(texts[0]['prompt'] if texts else 'A text')}"
+    elif run.config.model.kind is not Kind.decoder:
         first = f"  lmexp evaluate {name}"
     elif not continues:
         first = f"  lmexp chat {name}"
@@ -65,7 +69,7 @@ def one_line(run: RunFolder) -> str:
 
 
 def _target(run: RunFolder) -> str:
-    return "pair" if run.config.data.content is Content.preferences else "token"
+    return {Content.preferences: "pair", Content.labels: "text"}.get(run.config.data.content, "token")
 
 
 def _test(metrics: dict[str, Any]) -> str:
@@ -73,7 +77,8 @@ def _test(metrics: dict[str, Any]) -> str:
     bits = _with_unit(metrics.get("test/bits_per_byte"), ".4f", "bits per byte")
     perplexity = _with_unit(metrics.get("test/perplexity"), ",.2f", "")
     accuracy = _with_unit(metrics.get("test/accuracy"), ".1%", "")
-    parts = (loss, bits, perplexity and f"perplexity {perplexity}", accuracy and f"accuracy {accuracy}")
+    bleu = _with_unit(metrics.get("test/bleu"), ".2f", "BLEU")
+    parts = (loss, bits, perplexity and f"perplexity {perplexity}", accuracy and f"accuracy {accuracy}", bleu)
     return ", ".join(part for part in parts if part) if loss else ""
 
 

@@ -35,8 +35,9 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "configs"
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-NEEDS = dict.fromkeys(["data/text", "data/chat", "data/preferences", *EXPERIMENTS], "data.path=text.txt") | {
-    "experiment/sft_demo": "seed=0",
+FILES_OF_YOURS = ["data/text", "data/chat", "data/preferences", "data/labelled", "data/pairs"]
+NEEDS = dict.fromkeys([*FILES_OF_YOURS, *EXPERIMENTS], "data.path=text.txt") | {
+    **dict.fromkeys(["experiment/sft_demo", "experiment/classify_demo", "experiment/seq2seq_demo"], "seed=0"),
     "model/hf": "model.name_or_path=pretrained",
     "tokenizer/hf": "tokenizer.name_or_path=pretrained",
     "tokenizer/file": "tokenizer.path=pretrained/tokenizer.json",

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,12 @@ ADAMW = ["optimizer=adamw"]
 
 
 def metrics(run: RunFolder, *overrides: str) -> dict[str, float]:
-    return evaluate(str(run.path), overrides)["metrics"]
+    """Return what training measures, too."""
+    return without_words(evaluate(str(run.path), overrides))
+
+
+def without_words(result: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in result["metrics"].items() if not key.endswith("word_perplexity")}
 
 
 def close(one: dict[str, float], other: dict[str, float]) -> bool:
@@ -70,7 +76,7 @@ def test_other_text_is_measured_with_the_tokenizer_of_the_run(folder: Path, text
     splits = prepare(run.config.data, run.config.tokenizer).splits
     assert own["num_targets"]["val"] == splits["val"].tokens - 1
     assert result["num_targets"]["val"] < own["num_targets"]["val"]
-    assert close(result["metrics"], metrics(run, "data=text", f"data.path={other}", "data.context_length=16"))
+    assert close(without_words(result), metrics(run, "data=text", f"data.path={other}", "data.context_length=16"))
     shorter = metrics(run, "data=text", f"data.path={other}", "data.context_length=4")
     assert shorter["val/loss_nats"] != result["metrics"]["val/loss_nats"]
 
@@ -119,18 +125,89 @@ def test_a_text_without_anything_to_measure_is_said(folder: Path, text_file: Pat
         evaluate(str(run.path), ["data=text", "data.path=tiny.txt"])
 
 
-def test_the_table_has_a_line_for_each_split() -> None:
+def test_the_table_has_each_metric_with_its_interval() -> None:
+    loss = {"value": 1.5, "low": 1.25, "high": 1.75}
+    found = {"num_examples": 12, "examples_are": "documents", "num_targets": 2192, "metrics": {"loss_nats": loss}}
+    bleu = {"value": 33.25, "low": None, "high": None, "signature": "nrefs:1"}
+    other = found | {"num_examples": 1, "metrics": {"bleu": bleu, "loss_nats": loss}}
     result = {
         "run": "outputs/lmexp/a",
         "checkpoint": "step-000012",
         "data": "text",
-        "num_targets": {"val": 2192, "test": 2174},
-        "metrics": {"val/loss_nats": 1.5, "val/perplexity": 4.4817, "test/loss_nats": 1.25, "test/perplexity": 3.4903},
+        "splits": {"val": found, "test": other},
+        "file": "outputs/lmexp/a/evaluations/b.json",
     }
-    assert json.loads(json.dumps(result)) == result
     assert as_table(result) == (
         "outputs/lmexp/a at step-000012, data=text\n"
-        "      loss nats  perplexity  tokens\n"
-        " val     1.5000      4.4817   2,192\n"
-        "test     1.2500      3.4903   2,174"
+        "val: 12 documents, 2,192 predictions\n"
+        "  loss nats  1.5000  [1.2500, 1.7500]\n"
+        "test: 1 documents, 2,192 predictions\n"
+        "  bleu       33.2500                    nrefs:1\n"
+        "  loss nats   1.5000  [1.2500, 1.7500]\n"
+        "kept in outputs/lmexp/a/evaluations/b.json"
     )
+
+
+def test_what_was_measured_is_kept_example_by_example(text_file: Path) -> None:
+    run = train(tiny(text_file, "model=transformer_tiny", *ADAMW, "data.documents=line"))
+    result = evaluate(str(run.path))
+    kept = json.loads(Path(result["file"]).read_text())
+    assert kept == {key: value for key, value in json.loads(json.dumps(result)).items() if key != "file"}
+    assert Path(result["file"]).parent == run.path / "evaluations"
+    for split in ("val", "test"):
+        found, counts = kept["splits"][split], prepare(run.config.data, run.config.tokenizer).splits[split]
+        assert (found["examples_are"], found["num_examples"]) == ("documents", counts.documents)
+        examples = found["examples"]
+        assert sum(examples["tokens"]) == found["num_targets"] == counts.tokens - 1
+        mean = sum(examples["nll_nats"]) / sum(examples["tokens"])
+        assert mean == pytest.approx(kept["metrics"][f"{split}/loss_nats"])
+        for one in found["metrics"].values():
+            assert one["low"] < one["value"] < one["high"]
+        words = [len(line.split()) for line in documents(run, split)]
+        expected = math.exp(sum(examples["nll_nats"]) / sum(words))
+        assert kept["metrics"][f"{split}/word_perplexity"] == pytest.approx(expected)
+    assert evaluate(str(run.path))["file"] == result["file"]
+    assert evaluate(str(run.path), ["data.context_length=8"])["file"] != result["file"]
+
+
+def documents(run: RunFolder, split: str) -> list[str]:
+    from lmexp.config.schema import build
+
+    return list(build(run.config.data).documents(split))
+
+
+def test_windows_that_overlap_give_each_token_more_to_look_back_on(text_file: Path) -> None:
+    run = train(tiny(text_file, "model=transformer_tiny", *ADAMW))
+    loaded, corpus = load_run(run.path), prepare(run.config.data, run.config.tokenizer)
+    disjoint, same, sliding = (evaluate(str(run.path), stride=stride) for stride in (None, 16, 5))
+    assert same["metrics"]["val/loss_nats"] == pytest.approx(disjoint["metrics"]["val/loss_nats"], abs=1e-6)
+    assert sliding["num_targets"] == disjoint["num_targets"]
+    assert sliding["metrics"]["val/loss_nats"] != pytest.approx(disjoint["metrics"]["val/loss_nats"], abs=1e-4)
+    ids, total = torch.from_numpy(corpus.open("val").ids.astype("int64")), 0.0
+    with torch.no_grad():
+        for first in range(0, len(ids) - 1, 5):
+            last = min(first + 5, len(ids) - 1)
+            window = ids[max(0, first + 5 - 16) : first + 5 + 1][: last + 1 - max(0, first + 5 - 16)]
+            nll = loaded.model.head.nll(loaded.model(window[None, :-1])[0], window[None, 1:])
+            total += nll[0, -(last - first) :].double().sum().item()
+    assert sliding["metrics"]["val/loss_nats"] == pytest.approx(total / (len(ids) - 1), abs=1e-6)
+    with pytest.raises(ConfigError, match=r"at most data\.context_length=16, not 17"):
+        evaluate(str(run.path), stride=17)
+
+
+@pytest.mark.parametrize("kind", ["lstm that tells labels", "encoder_decoder", "lstm_attention"])
+def test_tasks_with_examples_are_measured_as_in_training(text_file: Path, kind: str) -> None:
+    run = train(tiny(text_file, *KINDS[kind]))
+    result = evaluate(str(run.path), contaminated=kind == "lstm that tells labels")
+    written = ("bleu", "chrf")  # of val only some are written in training
+    known = {key: value for key, value in run.record["metrics"].items() if key.startswith(("val/", "test/"))}
+    for key, value in known.items():
+        if not (key.startswith("val/") and key.endswith(written)):
+            assert result["metrics"][key] == pytest.approx(value, abs=1e-4), key
+    for found in result["splits"].values():
+        assert found["examples_are"] == ("texts" if kind == "lstm that tells labels" else "pairs")
+        assert {len(column) for column in found["examples"].values()} == {found["num_examples"]}
+    if kind == "lstm that tells labels":
+        report = result["splits"]["test"]["contamination"]
+        assert report["num_contaminated"] == len(report["numbers"])
+        assert set(report["clean"]) == set(result["splits"]["test"]["metrics"])

@@ -62,13 +62,33 @@ KINDS = {
     ],
     "gpt2, partly frozen": ["model=gpt2", "optimizer=muon", "model.frozen=[embedding.*,blocks.0.*]"],
     "gpt2 with a moving average": ["model=gpt2", "optimizer=adamw", "callbacks=ema", "callbacks.ema_decay=0.9"],
+    "lstm that tells labels": [
+        *("data=labelled", "data.path=labels.tsv", "data.context_length=16", "data.batch_size=4"),
+        *("data.evaluation_batch_size=64", "model=lstm_tiny", "task=classify", "optimizer=adamw"),
+    ],
+    "encoder_decoder": [
+        *("data=pairs", "data.path=pairs.tsv", "data.context_length=16", "data.batch_tokens=64"),
+        *("model=encoder_decoder", "task=seq2seq", "task.num_written=3", "task.num_beams=2", "optimizer=muon"),
+    ],
+    "lstm_attention": [
+        *("data=pairs", "data.path=pairs.tsv", "data.context_length=16", "data.batch_tokens=null", "data.batch_size=4"),
+        *("model=lstm_attention", "task=seq2seq", "task.metrics=[]", "optimizer=adamw"),
+    ],
     "encoder, masked": ["model=encoder", "model.num_layers=2", "task=masked", "optimizer=muon"],
 }
 
 
 def tiny(text_file: Path, *more: str) -> TrainConfig:
     """Return the config of a small run."""
+    write_rows(text_file)
     return compose("train", [*TINY, f"data.path={text_file}", *more])
+
+
+def write_rows(text_file: Path) -> None:
+    """Write some lines of a text as labels.tsv and pairs.tsv into the working folder."""
+    lines = text_file.read_text(encoding="utf-8").splitlines()[:300]
+    Path("labels.tsv").write_text("\n".join(f"{line[:30]}\t{'short' if len(line) < 40 else 'long'}" for line in lines))
+    Path("pairs.tsv").write_text("\n".join(f"{line[:12]}\t{line[9::-1]}" for line in lines))
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, micro_step: int, how: int | Exception = signal.SIGTERM) -> None:

@@ -11,6 +11,8 @@ from lmexp.config.options import list_groups
 OWN = {
     "wikitext2_fast": ["tokenizer.vocab_size=400"],
     "sft": ["data.path=chat.jsonl", "tokenizer=bytes", "data.context_length=64"],
+    "classify_text": ["data.path=labels.tsv", "tokenizer=bytes"],
+    "translate_text": ["data.path=pairs.tsv", "tokenizer=bytes", "data.batch_tokens=64", "task.num_beams=2"],
     "dpo": ["data.path=chat.jsonl", "tokenizer=bytes", "data.context_length=128"],
 }
 """What an experiment needs to be so small."""
@@ -24,7 +26,10 @@ def test_every_experiment_runs_two_steps(experiment: str, folder: Path, text_fil
         for line in text_file.read_text().splitlines()[:200]
     ]
     Path("chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    path = [] if experiment == "sft_demo" else [f"data.path={text_file}"]
+    lines = text_file.read_text().splitlines()[:200]
+    Path("labels.tsv").write_text("\n".join(f"{line[:9]}\t{'ab'[len(line) % 2]}" for line in lines))
+    Path("pairs.tsv").write_text("\n".join(f"{line[:9]}\t{line[5::-1]}" for line in lines))
+    path = [] if experiment.endswith("_demo") else [f"data.path={text_file}"]
     overrides = [f"experiment={experiment}", *path, "debug=fast", *SMALL, *OWN.get(experiment, [])]
     run = train(compose("train", [*overrides, "trainer.max_epochs=null"]))
     assert run.record["status"] == "done"
