@@ -9,16 +9,25 @@ from lmexp.config.schema import setting
 
 
 @dataclass(kw_only=True)
-class PairsConfig(BucketsConfig, RowFilesConfig):
+class TextPairsConfig(BucketsConfig):
+    """What every option with pairs has."""
+
+    content = Content.pairs
+    texts_per_example = 2
+
+    separate_tokenizers: bool = setting(False)
+    """Learn one tokenizer from the sources and another, with the same settings, from the targets, where the two are
+    written in different ways; false learns one from both, and the model has one embedding."""
+
+
+@dataclass(kw_only=True)
+class PairsConfig(TextPairsConfig, RowFilesConfig):
     """Pairs of your own: two files side by side, or rows with source and target (.tsv .csv .jsonl .json, also .gz;
     .parquet).
     """
 
     name = "pairs"
     builds = "lmexp.data.pairs:Pairs"
-    content = Content.pairs
-    texts_per_example = 2
-
     usual_keys = ("source", "target")
 
     target_path: str | None = setting(None, identity=False)
@@ -41,13 +50,11 @@ class PairsConfig(BucketsConfig, RowFilesConfig):
 
 
 @dataclass(kw_only=True)
-class NumberWordsConfig(BucketsConfig):
+class NumberWordsConfig(TextPairsConfig):
     """Numbers in English words, to be written in digits: pairs without a file, to try a model on."""
 
     name = "number_words"
     builds = "lmexp.data.number_words:NumberWords"
-    content = Content.pairs
-    texts_per_example = 2
 
     largest: int = setting(999_999, at_least=999, at_most=999_999_999)
     """The largest number."""

@@ -84,6 +84,11 @@ class TrainConfig(Settings):
             yield "task", f"{self.task.name} is for models of kind {fitting}; {self.model.name} is of kind {kind}"
         if self.task.reads is not self.data.content:
             yield "task", self._problem_of_content()
+        if getattr(self.data, "separate_tokenizers", False):
+            if self.model.name == "hf":
+                yield "data.separate_tokenizers", "a published model has one vocabulary; leave it at false"
+            elif not self.tokenizer.is_learned and self.init_from is None:
+                yield "data.separate_tokenizers", f"tokenizer={self.tokenizer.name} is one that is there already"
         if getattr(self.model, "adaptive_cutoffs", None) and self.tokenizer.name not in ("words", "file"):
             yield "model.adaptive_cutoffs", "needs tokens in the order of their frequency: tokenizer=words"
         if self.data.end_of_document and not getattr(self.tokenizer, "end_of_document", True):

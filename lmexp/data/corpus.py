@@ -39,7 +39,7 @@ class Corpus:
 
     def open(self, split: str) -> TokenFile:
         """Return the ids of a split."""
-        return token_files.read(self.folder, split, self.splits[split], self.tokenizer.vocab_size)
+        return token_files.read(self.folder, split, self.splits[split], self.tokenizer.num_ids)
 
 
 def prepare(data: DataConfig, tokenizer: TokenizerConfig) -> Corpus:

@@ -19,7 +19,7 @@ from lmexp.data.readers import lines
 from lmexp.data.row_files import RowFiles, cell
 from lmexp.data.source import Source
 from lmexp.errors import DataError
-from lmexp.tokenization import Tokenizer, token_files
+from lmexp.tokenization import Tokenizer, learn, token_files
 from lmexp.tokenization.token_files import SplitCounts
 
 SOURCES = ("source", "src", "document", "article", "prompt", "input")
@@ -45,12 +45,18 @@ class TextPairs(Source):
         """
 
     def documents(self, split: str) -> Iterator[str]:
-        """Yield all texts, to learn a tokenizer from."""
+        """Yield all texts, to learn a tokenizer from; the targets alone where the sources have one of their own."""
         for pair in self.pairs(split):
-            yield from pair
+            yield from [pair.target] if self.config.separate_tokenizers else pair
+
+    def fitting(self, tokenizer: Tokenizer) -> Tokenizer:
+        is_learned = tokenizer.config.is_learned and tokenizer.source is None
+        if self.config.separate_tokenizers and is_learned:
+            tokenizer.source = learn(tokenizer.config, (pair.source for pair in self.pairs("train")))
+        return tokenizer
 
     def write(self, folder: Path, split: str, tokenizer: Tokenizer) -> SplitCounts:
-        return token_files.write_examples(folder, split, encode(self.pairs(split), tokenizer), tokenizer.vocab_size)
+        return token_files.write_examples(folder, split, encode(self.pairs(split), tokenizer), tokenizer.num_ids)
 
 
 def encode(pairs: Iterable[Pair], tokenizer: Tokenizer) -> Iterator[Example]:
@@ -59,19 +65,25 @@ def encode(pairs: Iterable[Pair], tokenizer: Tokenizer) -> Iterator[Example]:
     Raises:
         DataError: the tokenizer has no token that ends a document, or cannot spell a text.
     """
-    waiting = iter(pairs)
+    waiting, of_sources = iter(pairs), tokenizer.source or tokenizer
     while batch := list(islice(waiting, AT_ONCE)):
-        encoded = iter(tokenizer.encode_literally([text for pair in batch for text in pair]))
-        for pair in batch:
-            source = source_ids(next(encoded), tokenizer)
+        sources = of_sources.encode_literally([pair.source for pair in batch])
+        targets = tokenizer.encode_literally([pair.target for pair in batch])
+        for pair, source_ids, target_ids in zip(batch, sources, targets, strict=True):
+            source = source_of(source_ids, tokenizer)
             yield Example(ids=source, is_learned=np.zeros(len(source), dtype=np.bool_), learned_bytes=0)
-            end = source[-1:]
-            target = np.concatenate((end, next(encoded), end))
+            end = np.array([tokenizer.end_of_document_id], dtype=np.int64)
+            target = np.concatenate((end, target_ids, end))
             yield Example(target, np.arange(len(target)) > 0, learned_bytes=len(pair.target.encode()))
 
 
-def source_ids(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
-    """Return a source as a model reads it: with the tokens that begin and end a text."""
+def source_of(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    """Return a source as a model reads it: with the tokens that begin and end a text.
+
+    Raises:
+        DataError: the tokenizer has no token that ends a document.
+    """
+    tokenizer = tokenizer.source or tokenizer
     if tokenizer.end_of_document_id is None:
         raise DataError("the tokenizer has no token that ends a document, and a target must end: take another")
     first = [] if tokenizer.begin_of_text_id is None else [tokenizer.begin_of_text_id]

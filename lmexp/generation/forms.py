@@ -14,7 +14,7 @@ from lmexp.config.model import Kind
 from lmexp.config.train import TrainConfig
 from lmexp.data.examples import encode
 from lmexp.data.messages import Message, Role
-from lmexp.data.pairs import source_ids
+from lmexp.data.pairs import source_of
 from lmexp.data.templates import Template, template_of
 from lmexp.errors import DataError
 from lmexp.tokenization import Tokenizer
@@ -117,8 +117,8 @@ class FromSource(Form):
         return frozenset({self.tokenizer.end_of_document_id})
 
     def ids(self, prompt: str) -> list[int]:
-        (encoded,) = self.tokenizer.encode_literally([prompt.strip()])
-        return source_ids(encoded, self.tokenizer).tolist()
+        (encoded,) = (self.tokenizer.source or self.tokenizer).encode_literally([prompt.strip()])
+        return source_of(encoded, self.tokenizer).tolist()
 
     def begin(self, ids: Sequence[int]) -> tuple[Sequence[int] | None, Sequence[int]]:
         return ids, list(self.ends)

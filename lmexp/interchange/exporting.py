@@ -36,7 +36,7 @@ def export(run: str | Path, out: str | Path, *, to: str = "hf", checkpoint: str 
     """Write the model of a run to a new folder, as `hf` or as `safetensors`, and return the folder.
 
     Raises:
-        RunError: there is no such run, or the folder is not empty.
+        RunError: there is no such run, it tells labels, or the folder is not empty.
         ConfigError: the model has no counterpart in transformers.
         StorageError: the disk is full or read-only.
     """
@@ -47,6 +47,9 @@ def export(run: str | Path, out: str | Path, *, to: str = "hf", checkpoint: str 
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} is there already and not empty; give a new folder")
     loaded = load_run(run, checkpoint)
+    if loaded.labels or loaded.tokenizer.source is not None:
+        what = "tells labels" if loaded.labels else "has a tokenizer for sources and one for targets"
+        raise RunError(f"{loaded.run.path.name} {what}, which no format of lmexp export has a place for")
     with _new_folder(path) as folder:
         writers[to](loaded, folder)
         (folder / "README.md").write_text(model_card(loaded, to, path.resolve().name), encoding="utf-8")

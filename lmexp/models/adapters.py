@@ -50,6 +50,8 @@ def build_model(
         runtime["architecture"] = _read(architecture)
     if isinstance(config.model, HFConfig) and isinstance(tokenizer, WithSpecialTokens):
         runtime["num_new_tokens"] = len(tokenizer.names)
+    if tokenizer.source is not None:
+        runtime["source_vocab_size"] = tokenizer.source.vocab_size
     model: LanguageModel = build(
         config.model,
         vocab_size=num_tokens(config, tokenizer),

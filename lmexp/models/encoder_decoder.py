@@ -1,7 +1,8 @@
 """Encoder-decoder Transformer of GPT-2's layers.
 
-Choices: one vocabulary and one embedding for source and target, learned positions of each, pre-norm with LayerNorm,
-GELU, tied embeddings, biases optional; the source's keys and values are computed once for each source.
+Choices: one vocabulary and one embedding for source and target unless each has its own, learned positions of each,
+pre-norm with LayerNorm, GELU, tied embeddings, biases optional; the source's keys and values are computed once for each
+source.
 Source: Vaswani et al. 2017, section 3, with the norms where GPT-2 has them.
 Shapes: B rows, S source tokens, T target tokens, C hidden size, H heads, D head size, L layers.
 """
@@ -46,11 +47,21 @@ class EncoderDecoderState:
 class EncoderDecoder(SourceModel):
     """An encoder for the source; for the target embeddings, blocks that look at the source, norm, head."""
 
-    def __init__(self, config: EncoderDecoderConfig, *, vocab_size: int, context_length: int) -> None:
+    def __init__(
+        self,
+        config: EncoderDecoderConfig,
+        *,
+        vocab_size: int,
+        context_length: int,
+        source_vocab_size: int | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.max_length = config.max_positions or context_length
         self.embedding = nn.Embedding(vocab_size, config.hidden_size)
+        self.source_embedding = (
+            None if source_vocab_size is None else nn.Embedding(source_vocab_size, config.hidden_size)
+        )
         self.encoder = Encoder(config, self.max_length)
         self.keys_values = nn.ModuleList(
             nn.Linear(config.hidden_size, 2 * config.hidden_size, bias=config.bias) for _ in range(config.num_layers)
@@ -65,7 +76,7 @@ class EncoderDecoder(SourceModel):
 
     def encode(self, source_BS: Tensor, mask_BS: Tensor | None = None, *, max_length: int = 0) -> EncoderDecoderState:
         source_BS, mask_BS = real_tokens_first(source_BS, mask_BS)
-        x_BSC = self.encoder(self.embedding(source_BS), mask_BS)
+        x_BSC = self.encoder((self.source_embedding or self.embedding)(source_BS), mask_BS)
         pairs = [split_heads(layer(x_BSC), 2 * self.config.num_heads).chunk(2, dim=1) for layer in self.keys_values]
         keys, values = zip(*pairs, strict=True)
         source = KeyValueCache(torch.stack(keys), torch.stack(values), source_BS.shape[1])

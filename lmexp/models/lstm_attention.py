@@ -50,12 +50,15 @@ class LSTMAttentionState:
 class LSTMAttention(SourceModel):
     """Embedding, encoder, decoder, attention, head."""
 
-    def __init__(self, config: LSTMAttentionConfig, *, vocab_size: int, context_length: int) -> None:
+    def __init__(
+        self, config: LSTMAttentionConfig, *, vocab_size: int, context_length: int, source_vocab_size: int | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         hidden_size, embedding_size = config.hidden_size, config.embedding_size or config.hidden_size
         is_bahdanau = config.attention is Attention.bahdanau
         self.embedding = nn.Embedding(vocab_size, embedding_size)
+        self.source_embedding = None if source_vocab_size is None else nn.Embedding(source_vocab_size, embedding_size)
         stack = {
             "num_layers": config.num_layers,
             "dropout": config.dropout if config.num_layers > 1 else 0.0,
@@ -67,7 +70,8 @@ class LSTMAttention(SourceModel):
         output_size = embedding_size if config.tie_embeddings else hidden_size
         self.combine = nn.Linear(2 * hidden_size, output_size, bias=False)
         self.head = Head(output_size, vocab_size, bias=True, loss=config.loss)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        for embedding in filter(None, (self.embedding, self.source_embedding)):
+            nn.init.uniform_(embedding.weight, -0.1, 0.1)
         nn.init.uniform_(self.head.weight, -0.1, 0.1)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
@@ -79,7 +83,7 @@ class LSTMAttention(SourceModel):
     def encode(self, source_BS: Tensor, mask_BS: Tensor | None = None, *, max_length: int = 0) -> LSTMAttentionState:
         has_padding = mask_BS is not None
         source_BS, mask_BS = real_tokens_first(source_BS, mask_BS)
-        x_BSE = self._drop(self.embedding(source_BS))
+        x_BSE = self._drop((self.source_embedding or self.embedding)(source_BS))
         with torch.autocast("cpu", enabled=False):  # few CPUs have oneDNN's LSTM in bfloat16
             if has_padding:  # packed, so that the backward direction begins at the last real token
                 packed = pack_padded_sequence(x_BSE, mask_BS.sum(1).cpu(), batch_first=True, enforce_sorted=False)

@@ -32,6 +32,12 @@ class Seq2Seq(Task):
         super().__init__(config, **runtime)
         self.settings = config
 
+    def start_head_at_frequencies(self) -> None:
+        """Let an output bias start at the frequencies of the tokens in the targets."""
+        file = self.corpus.open("train")
+        counts = np.bincount(file.ids[file.is_learned], minlength=len(self.model.head.weight))
+        self.model.head.start_at_frequencies(torch.from_numpy(counts))
+
     @staticmethod
     def shown(batch: Batch, config: TrainConfig, tokenizer: Tokenizer) -> Iterator[list[Shown]]:
         """Yield the source of each row, and its target, which is learned."""

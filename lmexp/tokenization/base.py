@@ -46,9 +46,17 @@ class Tokenizer(ABC):
     chat_template: str | None = None
     """Jinja that writes conversations for the model that the tokenizer belongs to, where it has one."""
 
+    source: "Tokenizer | None" = None
+    """Of pairs of texts the tokenizer of the sources, where it is another; set before the hash is asked for."""
+
     def __init__(self, config: TokenizerConfig, *, learned: Any) -> None:
         self.config = config
         self.learned = learned
+
+    @property
+    def num_ids(self) -> int:
+        """How many ids a token file may hold: those of the sources, too."""
+        return self.vocab_size if self.source is None else max(self.vocab_size, self.source.vocab_size)
 
     @staticmethod
     @abstractmethod
@@ -110,7 +118,8 @@ class Tokenizer(ABC):
     @property
     def content(self) -> dict[str, Any]:
         """All that makes the tokenizer, as JSON can hold it."""
-        return {"config": to_dict(self.config), "learned": self.learned}
+        own = {"config": to_dict(self.config), "learned": self.learned}
+        return own if self.source is None else own | {"source": self.source.content}
 
     @cached_property
     def hash(self) -> str:
@@ -196,15 +205,22 @@ def load(path: Path) -> Tokenizer:
         content = json.loads(path.read_text(encoding="utf-8"))
         if "added_tokens" in content:
             raise DataError("it is one of Hugging Face: take it with tokenizer=hf tokenizer.name_or_path=...")
-        config = option_from_dict(OPTIONS["tokenizer"], content["config"], str(path))
-        tokenizer: Tokenizer = build(config, learned=content["learned"])
-        if "special_tokens" in content:
-            tokenizer = WithSpecialTokens(tokenizer, content["special_tokens"])
+        tokenizer = _from_content(content, str(path))
         stored = content["hash"]
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
         raise RunError(f"{path}: the tokenizer cannot be read ({error}); copy it from an intact run folder") from None
     if tokenizer.hash != stored:
         raise RunError(f"{path}: the tokenizer was changed after it was written; copy it from an intact run folder")
+    return tokenizer
+
+
+def _from_content(content: dict[str, Any], path: str) -> Tokenizer:
+    config = option_from_dict(OPTIONS["tokenizer"], content["config"], path)
+    tokenizer: Tokenizer = build(config, learned=content["learned"])
+    if "source" in content:
+        tokenizer.source = _from_content(content["source"], path)
+    if "special_tokens" in content:
+        tokenizer = WithSpecialTokens(tokenizer, content["special_tokens"])
     return tokenizer
 
 

@@ -87,8 +87,8 @@ def count(
         return count(config.settled(largest_batch_size(config, corpus, architecture)), corpus, architecture)
     config = config.settled()
     tokenizer = _known(config.tokenizer)
-    has_labels = config.data.content is Content.labels
-    if corpus is None and (tokenizer is None or has_labels or config.trainer.max_epochs is not None):
+    is_of_text = config.data.content not in (Content.labels, Content.pairs)
+    if corpus is None and (tokenizer is None or not is_of_text or config.trainer.max_epochs is not None):
         corpus = prepare(config.data, config.tokenizer)
     if architecture is None and config.init_from is not None:
         architecture = RunFolder(Path(config.init_from)).architecture
@@ -193,7 +193,7 @@ NOTES = {
 def _known(config: TokenizerConfig) -> Any:
     """Return what a model must know of a tokenizer that is not learned yet, None where only the text can tell."""
     if isinstance(config, SentencePieceConfig):
-        return SimpleNamespace(vocab_size=config.vocab_size, mask_id=None)
+        return SimpleNamespace(vocab_size=config.vocab_size, mask_id=None, source=None)
     return Bytes(config, learned=None) if isinstance(config, BytesConfig) else None
 
 

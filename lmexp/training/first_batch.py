@@ -81,5 +81,5 @@ def _append(text: Text, tokens: Sequence[Shown], tokenizer: Tokenizer) -> None:
             if is_special:
                 text.append("".join(names[i] for i in ids), f"{SPECIAL} bold" if is_learned else SPECIAL)
             else:
-                text.append(tokenizer.decode(ids), style)
+                text.append((tokenizer if is_learned else tokenizer.source or tokenizer).decode(ids), style)
         text.append(BRACKETS[1] if is_learned else "", style)

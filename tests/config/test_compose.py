@@ -151,7 +151,8 @@ def test_all_problems_are_said_at_once() -> None:
 
 def test_a_value_that_cannot_be_says_what_can() -> None:
     cases = {
-        "data={path: a}": "data.path: the chosen data has no such key; it is a key of data=text, chat, preferences, labelled, pairs",
+        "data={path: a}": "data.path: the chosen data has no such key; "
+        "it is a key of data=text, chat, preferences, labelled, pairs",
         "project.x=1": "project.x: there is no such key",
         "seed=": "seed: must be a whole number, not ''",
         "data.batch_size=a b": "data.batch_size: must be a whole number or auto, not 'a b'",

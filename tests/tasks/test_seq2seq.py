@@ -18,9 +18,12 @@ from lmexp.config.train import TrainConfig
 from lmexp.data.batches import IGNORE
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.data.order import training_batches
+from lmexp.errors import RunError
+from lmexp.evaluation.evaluate import evaluate
 from lmexp.generation.forms import form_of
 from lmexp.generation.sampling import Sampling
 from lmexp.generation.text import complete
+from lmexp.interchange.exporting import export
 from lmexp.models.adapters import build_model
 from lmexp.models.heads import Head
 from lmexp.tasks.base import Task
@@ -145,6 +148,26 @@ def test_digits_are_written_from_words(data: Path, lines: list[str]) -> None:
     form = form_of(loaded.config, loaded.tokenizer)
     written = complete(loaded.model, form, ["one two", "five", "two four three"], sampling)
     assert [one.text for one in written] == ["12", "5", "243"]
+
+
+@pytest.mark.parametrize("model", ["encoder_decoder", "lstm_attention"])
+def test_sources_and_targets_can_have_tokenizers_of_their_own(data: Path, model: str) -> None:
+    options = ["data.separate_tokenizers=true", "optimizer=muon", "trainer.max_steps=300", "data.batch_tokens=512"]
+    sizes = [f"model={model}", "model.num_layers=1", "model.hidden_size=64", "task.metrics=[exact_match]"]
+    run = train(config_of(data, *options, *sizes, "task.label_smoothing=0", "trainer.validate_every_steps=null"))
+    loaded = load_run(run.path)
+    assert loaded.tokenizer.source is not None
+    assert loaded.tokenizer.vocab_size == 5 + 256 + 1
+    assert loaded.tokenizer.source.vocab_size == len(set("one two three four five")) + 256 + 1
+    assert run.record["metrics"]["test/exact_match"] > 0.9
+    found = evaluate(str(run.path))["metrics"]
+    assert found["test/exact_match"] == run.record["metrics"]["test/exact_match"]
+    assert found["test/loss_nats"] == pytest.approx(run.record["metrics"]["test/loss_nats"], abs=1e-5)
+    form = form_of(loaded.config, loaded.tokenizer)
+    (written,) = complete(loaded.model, form, ["two four three"], Sampling(max_tokens=10, temperature=0))
+    assert written.text == "243"
+    with pytest.raises(RunError, match="a tokenizer for sources and one for targets"):
+        export(run.path, "exported", to="safetensors")
 
 
 def test_a_reference_is_the_text_of_the_file_and_not_what_the_tokenizer_makes_of_it(folder: Path) -> None:
