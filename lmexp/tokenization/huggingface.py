@@ -38,7 +38,7 @@ class HuggingFace(Tokenizer):
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.vocab_size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
-        self.begin_of_text_id = self._id("bos_token")
+        self.begin_of_text_id = self._id("bos_token") if "bos_token" in settings else self._id("cls_token")
         self.end_of_document_id = self._id("eos_token") if "eos_token" in settings else self._id("sep_token")
         self.mask_id = self._id("mask_token")
         added = tokenizer.get_added_tokens_decoder().items()
