@@ -117,7 +117,8 @@ def generate(
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 200,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="0: the likeliest token; 1: as the model is.  [default: 0.8]")
+        float | None,
+        typer.Option(min=0, help="0: the likeliest token; 1: as the model is.  [default: 0.8; from a source 0]"),
     ] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="Choose among the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Choose among the likeliest of this share.")] = None,
@@ -134,15 +135,17 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a name such as step-000250.")] = "last",
 ) -> None:
-    """Write texts with a trained model."""
+    """Write texts with a trained model: go on, answer, translate, or tell labels, as it has learned to."""
     with _errors():
         from lmexp.generation.prompts import read_prompts, require_writer
         from lmexp.generation.sampling import Sampling
         from lmexp.runs import find_run
 
+        config = find_run(run).config
+        is_classifier, has_source = config.task.name == "classify", config.model.kind.name == "encoder_decoder"
         sampling = Sampling(
             max_tokens=max_tokens,
-            temperature=(0.0 if num_beams > 1 else 0.8) if temperature is None else temperature,
+            temperature=(0.0 if num_beams > 1 or has_source else 0.8) if temperature is None else temperature,
             top_k=top_k,
             top_p=top_p,
             min_p=min_p,
@@ -153,7 +156,6 @@ def generate(
             seed=seed,
         )
         sampling.require_samples(num_samples)
-        is_classifier = find_run(run).config.task.name == "classify"
         if not is_classifier:
             require_writer(find_run(run))  # what is wrong is said before torch is imported
         prompts = read_prompts(prompt or [], prompts_file)
@@ -182,7 +184,7 @@ def generate(
                 print(json.dumps(completion.as_dict()), flush=True)
             else:
                 shown = printable(form.shown(completion.prompt, completion.text))
-                print(("\n" if number else "") + shown, flush=True)
+                print(("\n" if number and not has_source else "") + shown, flush=True)  # a source a line
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from lmexp import checkpoints
+from lmexp import checkpoints, train
 from lmexp.config.data import PythonDocsConfig
-from lmexp.config.model import EncoderConfig, EncoderDecoderConfig, GPT2Config, Kind, LSTMConfig, ModelConfig
+from lmexp.config.model import EncoderConfig, GPT2Config, Kind, LSTMConfig, ModelConfig
 from lmexp.config.task import MaskedConfig, PretrainConfig
 from lmexp.config.tokenizer import CharactersConfig
 from lmexp.config.train import TrainConfig
@@ -23,6 +24,7 @@ from lmexp.models.adapters import build_model
 from lmexp.runs import RunFolder
 from lmexp.tokenization import learn
 from tests.generation.setups import LETTERS
+from tests.training.setups import KINDS, tiny
 
 with warnings.catch_warnings():  # typer takes names from click that click calls deprecated
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -179,23 +181,39 @@ def test_an_option_out_of_range_is_said_with_its_name(option: list[str]) -> None
     assert f"Invalid value for '{option[0]}'" in result.output
 
 
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (
-            EncoderConfig(num_layers=1, hidden_size=16),
-            "made: its model (encoder) reads both ways: it fills in masked tokens and gives features, and cannot write "
-            "texts; choose a run of a decoder (see lmexp runs), or measure this one: lmexp evaluate",
-        ),
-        (
-            EncoderDecoderConfig(num_layers=1, hidden_size=16),
-            "made: its model (encoder_decoder) needs a source to write from, which generate does not take yet; "
-            "choose a run of a decoder (see lmexp runs), or measure this one: lmexp evaluate",
-        ),
-    ],
-    ids=["encoder", "encoder_decoder"],
-)
-def test_a_model_that_cannot_go_on_with_a_text_says_what_it_can(model: ModelConfig, message: str) -> None:
-    a_run(model)
+def test_a_model_that_cannot_go_on_with_a_text_says_what_it_can() -> None:
+    a_run(EncoderConfig(num_layers=1, hidden_size=16))
     result = generate("--prompt", "a")
-    assert (result.exit_code, result.output) == (2, f"error: {message}\n")
+    assert (result.exit_code, result.output) == (
+        2,
+        "error: made: its model (encoder) reads both ways: it fills in masked tokens and gives features, and cannot "
+        "write texts; choose a run of a decoder (see lmexp runs), or measure this one: lmexp evaluate\n",
+    )
+
+
+def test_a_run_that_has_learned_pairs_writes_a_line_for_each_source(folder: Path, text_file: Path) -> None:
+    run = train(tiny(text_file, *KINDS["encoder_decoder"]))
+    (folder / "sources.txt").write_text("the cat\na dog ran\nthe\n")
+    given = [run.path.name, "--prompts-file", "sources.txt", "--max-tokens", "6"]
+    one = CliRunner().invoke(app, ["generate", *given])
+    assert (one.exit_code, len(one.output.splitlines())) == (0, 3)
+    beams = CliRunner().invoke(app, ["generate", *given, "--num-beams", "3", "--json"])
+    found = [json.loads(line) for line in beams.output.splitlines()]
+    assert [row["prompt"] for row in found] == ["the cat", "a dog ran", "the"]
+    assert all("score" in row for row in found)
+
+
+def test_a_run_that_has_learned_labels_tells_them(folder: Path, text_file: Path) -> None:
+    run = train(tiny(text_file, *KINDS["lstm that tells labels"]))
+    result = CliRunner().invoke(app, ["generate", run.path.name, "--prompt", "the cat", "--prompt", "a dog ran"])
+    assert result.exit_code == 0
+    told = r"(long|short)  \((long|short) [\d.]+%, (long|short) [\d.]+%\)"
+    assert all(re.fullmatch(told, line) for line in result.output.splitlines())
+    as_json = CliRunner().invoke(app, ["generate", run.path.name, "--prompt", "the cat", "--json"])
+    found = json.loads(as_json.output)
+    assert (found["prompt"], set(found["probabilities"])) == ("the cat", {"long", "short"})
+    nothing = CliRunner().invoke(app, ["generate", run.path.name])
+    assert (nothing.exit_code, nothing.output.count("\n")) == (2, 1)
+    refused = CliRunner().invoke(app, ["chat", run.path.name])
+    assert refused.exit_code == 2
+    assert "tells labels, and cannot write texts" in refused.output
