@@ -40,9 +40,13 @@ def show(config: TrainConfig, *, rows: int = 4, width: int | None = None) -> str
     positions = sum(batch[key].numel() for key in ("source_BS", "tokens_BT") if key in batch)
     shown = list(task.shown(batch, config, corpus.tokenizer))
     learned = sum(token.is_learned for row in shown for token in row)
+    labels = [corpus.labels[label] for label in batch["labels_B"].tolist()] if "labels_B" in batch else []
     filled = batch.get("num_tokens", positions)
     for number, row in enumerate(shown[:rows], start=1):
-        text.append(f"row {number}\n", BORDER)
+        text.append(f"row {number}", BORDER)
+        if labels:
+            text.append(f"  {BRACKETS[0]}{labels[number - 1]}{BRACKETS[1]}", LEARNED)
+        text.append("\n")
         for position, (segment, tokens) in enumerate(groupby(row, key=lambda token: token.segment)):
             part = list(tokens)
             if segment is None:
@@ -54,10 +58,10 @@ def show(config: TrainConfig, *, rows: int = 4, width: int | None = None) -> str
         text.append("\n\n")
     if num_rows > rows:
         text.append(f"and {num_rows - rows} more rows\n", BORDER)
-    share = learned / max(1, filled)
+    what = f"{learned:,} ({learned / max(1, filled):.0%})" if not labels else f"{len(labels)} labels"
     text.append(
         f"batch 1 of {config.data.name}: {num_rows} rows; {filled:,} of {positions:,} positions hold "
-        f"tokens, {learned:,} ({share:.0%}) are learned: {BRACKETS[0]}so"
+        f"tokens, {what} are learned: {BRACKETS[0]}so"
         f"{BRACKETS[1]}"
     )
     if has_examples(config.data):

@@ -211,3 +211,14 @@ def test_the_first_batch_shows_what_is_read_and_what_is_learned(questions: Path,
     assert "\u27e6<mask>\u27e7" in text
     plain = show(compose("train", ["data=text", "tokenizer=bytes", f"data.path={text_file}", "data.batch_size=2"]))
     assert "512 of 512 positions hold tokens, 512 (100%) are learned" in " ".join(plain.split())
+
+
+def test_what_is_learned_of_labels_and_pairs_is_shown(folder: Path, text_file: Path) -> None:
+    labelled = show(tiny(text_file, *KINDS["lstm that tells labels"]), rows=2, width=100)
+    assert re.search(r"row 1  ⟦(long|short)⟧\n", labelled)
+    assert "4 labels are learned" in labelled
+    pairs = show(tiny(text_file, *KINDS["encoder_decoder"]), rows=2, width=100)
+    (source, target) = (folder / "pairs.tsv").read_text().splitlines()[0].split("\t")
+    assert re.search(r"row 1\n[^⟦]+<end>⟦[^⟦]+<end>⟧\n", pairs)
+    assert len(source) == 12
+    assert len(target) <= 10
