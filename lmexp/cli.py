@@ -135,7 +135,7 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     checkpoint: Annotated[str, typer.Option(help="last, best, or a name such as step-000250.")] = "last",
 ) -> None:
-    """Write texts with a trained model: go on, answer, translate, or tell labels, as it has learned to."""
+    """Write texts with a trained model, or tell labels."""
     with _errors():
         from lmexp.generation.prompts import read_prompts, require_writer
         from lmexp.generation.sampling import Sampling
@@ -248,7 +248,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="With --harness: the first so many examples.")] = None,
     num_fewshot: Annotated[int | None, typer.Option(min=0, help="With --harness: solved examples before each.")] = None,
 ) -> None:
-    """Measure a run over whole splits of its own data or other, with intervals; kept in its evaluations folder."""
+    """Measure a run over whole splits of its own data or other."""
     with _errors():
         from lmexp.config.evaluate import compose_evaluation
         from lmexp.runs import find_run

@@ -42,6 +42,8 @@ def test_every_key_and_option_that_the_readme_names_is_there(folder: Path) -> No
     rows = [json.dumps({"prompt": "a", "completion": "b", "chosen": "b", "rejected": "c"})]
     for name in ("my_chats.jsonl", "my_pairs.jsonl"):
         Path(name).write_text("\n".join(rows))
+    for name in ("train.csv", "val.csv", "test.csv", "pairs.tsv"):
+        Path(name).write_text("text,label\na,b\n")
     small = ["model=transformer_tiny", "trainer.max_steps=1", "logger=none", "callbacks=none", "name=RUN"]
     run = train(compose("train", [*small, "data=text", "data.path=my.txt", "tokenizer=characters"]))
     export(str(run.path), folder / "DIR")

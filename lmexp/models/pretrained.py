@@ -51,7 +51,7 @@ class Pretrained(LanguageModel):
             grow(whole, vocab_size)
         self.hf_config = whole.config
         if config.kind is Kind.encoder_decoder:
-            self.first_target_id = whole.config.decoder_start_token_id
+            self.first_target_id = first_target_id(whole)
         self.architecture: dict[str, Any] = whole.config.to_dict()
         self.first_position = _first_position(whole)
         lengths = (getattr(whole.config, key, None) for key in LENGTHS)
@@ -213,6 +213,13 @@ def _without_pooler(whole: Any) -> nn.Module:
     if getattr(whole, "pooler", None) is not None:
         whole.pooler = None  # it sees the first token only, and no loss here reaches it
     return whole
+
+
+def first_target_id(whole: Any) -> int | None:
+    """Return the token that a model begins its targets with, as its config or that of its generation says."""
+    described = (whole.config, getattr(whole, "generation_config", None))
+    ids = (getattr(config, "decoder_start_token_id", None) for config in described)
+    return next((number for number in ids if number is not None), None)
 
 
 def _first_position(whole: Any) -> int:

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from lmexp.config.task import PreferenceConfig, Reference
 from lmexp.data.batches import Batch
+from lmexp.errors import RunError
 from lmexp.tasks.base import Metrics, Task
-from lmexp.tasks.reference import Live, Precomputed, log_likelihoods
+from lmexp.tasks.reference import NOT_ASKED, Live, Precomputed, log_likelihoods
 from lmexp.tasks.sft import SFT
 
 NAMES = ("loss_nats", "accuracy", "margin_nats", "chosen_reward", "rejected_reward")
@@ -37,6 +38,14 @@ class Preference(Task):
 
     def loss(self, batch: Batch, carried: None) -> tuple[Tensor, float, None]:
         return self._sums(batch)[0], batch["mean_units"], None
+
+    def token_losses(self, batch: Batch, carried: None) -> tuple[Tensor, Tensor, None]:
+        """Raise, for an answer is measured beside another.
+
+        Raises:
+            RunError: always.
+        """
+        raise RunError(NOT_ASKED)
 
     def evaluate(self, batch: Batch, carried: None) -> tuple[Tensor, Tensor, None]:
         return self._sums(batch), torch.tensor(len(batch["units_U"]), device=self.device), None

@@ -11,8 +11,9 @@ from lmexp.config.options import list_groups
 OWN = {
     "wikitext2_fast": ["tokenizer.vocab_size=400"],
     "sft": ["data.path=chat.jsonl", "tokenizer=bytes", "data.context_length=64"],
-    "classify_text": ["data.path=labels.tsv", "tokenizer=bytes"],
-    "translate_text": ["data.path=pairs.tsv", "tokenizer=bytes", "data.batch_tokens=64", "task.num_beams=2"],
+    "classify_text": ["data.path=labels.tsv", "tokenizer.vocab_size=300"],
+    "classify_pretrained": ["data.path=labels.tsv", "tokenizer=bytes"],
+    "translate_text": ["data.path=pairs.tsv", "tokenizer.vocab_size=300", "data.batch_tokens=64", "task.num_beams=2"],
     "dpo": ["data.path=chat.jsonl", "tokenizer=bytes", "data.context_length=128"],
 }
 """What an experiment needs to be so small."""
