@@ -208,7 +208,8 @@ def _apply(override: Override, composed: DictConfig) -> Problem | None:
         return unknown_key(key)
     try:
         if f"{key}." in FREE and isinstance(given := override.value(), dict):
-            OmegaConf.update(composed, key, given, force_add=True)
+            named = {str(name): value for name, value in given.items()}  # Hydra reads 1 as a number
+            OmegaConf.update(composed, key, named, force_add=True)
         else:
             ConfigLoaderImpl._apply_overrides_to_config([override], composed)
         return None

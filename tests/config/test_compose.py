@@ -41,6 +41,8 @@ def test_a_block_of_keys_of_ones_own_is_given_as_a_whole(folder: Path) -> None:
     given = "data.columns={prompt:question,completion:reply}"
     assert compose("train", [*chosen, given]).data.columns == {"prompt": "question", "completion": "reply"}  # type: ignore[attr-defined]
     assert compose("train", [*chosen, "+data.columns.prompt=ask"]).data.columns == {"prompt": "ask"}  # type: ignore[attr-defined]
+    labelled = ["data=labelled", "task=classify", "data.path=chat.csv", "data.label_names={1:World,2:Sci/Tech}"]
+    assert compose("train", labelled).data.label_names == {"1": "World", "2": "Sci/Tech"}  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=r"data\.columns: must be keys with values, not 3"):
         compose("train", [*chosen, "data.columns=3"])
 
