@@ -308,7 +308,8 @@ class Task(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["lmexp"]
         sums, world_size = state["loss_sums_of_ranks"], self.trainer.world_size
-        tokens_seen, tokens_logged = state["tokens"]
+        nominal = state["batches_seen"] * self.tokens_per_step // self.accumulate
+        tokens_seen, tokens_logged = state.get("tokens", (nominal, nominal))  # checkpoints of 0.1 have none
         self.counters = Counters(
             batches_seen=state["batches_seen"],
             tokens_seen=tokens_seen,
