@@ -13,8 +13,14 @@ from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, Problem
 
 
+HOW_TO_WRITE = tuple(
+    f"task.{key}" for key in ("metrics", "lowercase", "bleu_tokenizer", "num_beams", "length_penalty", "max_tokens")
+)
+"""How texts are written and compared, which changes no weight: an evaluation may do it in another way."""
+
+
 def compose_evaluation(run: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Return the config of a run folder in which the data, and nothing else, is what a command line says.
+    """Return the config of a run folder in which the data, and how texts are written, is what a command line says.
 
     Other data is cut into rows as the run's own was: its context_length and the like stay unless they are given.
 
@@ -27,7 +33,7 @@ def compose_evaluation(run: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         chosen, values, more = compose._sort_out(parsed)
         problems += more
         for override in (*chosen, *values):
-            if override.key_or_group.split(".")[0] != "data":
+            if override.key_or_group.split(".")[0] != "data" and override.key_or_group not in HOW_TO_WRITE:
                 problems.append(Problem(override.key_or_group, "an evaluation takes data=... and data.KEY=... only"))
         chosen = [override for override in chosen if override.key_or_group == "data"]
         if chosen:
@@ -39,7 +45,7 @@ def compose_evaluation(run: Path, overrides: Sequence[str] = ()) -> TrainConfig:
                 kept = {name: composed.data[name] for name in shape if is_alike}
                 composed.data = other.data
                 composed.data.update(kept)
-        values = [override for override in values if override.key_or_group.startswith("data.")]
+        values = [o for o in values if o.key_or_group.startswith("data.") or o.key_or_group in HOW_TO_WRITE]
         problems += [problem for override in values if (problem := compose._apply(override, composed))]
         config, more = compose._checked(composed)
     if problems + more or config is None:

@@ -89,6 +89,7 @@ def evaluate(
         "splits": found,
         "windows": _windows(data, stride),
         "data_config": to_dict(config.data),
+        "task_config": to_dict(config.task),
         "created": now(),
     }
     result["file"] = _keep(loaded, result)
@@ -154,7 +155,7 @@ def _windows(data: DataConfig, stride: int | None) -> str:
 
 def _keep(loaded: LoadedRun, result: dict[str, Any]) -> str:
     """Write the evaluation into the run folder; the same one again takes the same file."""
-    identity = {key: result[key] for key in ("checkpoint", "data_fingerprint", "data_config", "windows")}
+    identity = {key: result[key] for key in ("checkpoint", "data_fingerprint", "data_config", "task_config", "windows")}
     digest = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=4).hexdigest()
     path = loaded.run.evaluations / f"{result['data']}-{result['checkpoint']}-{digest}.json"
     path.parent.mkdir(exist_ok=True)

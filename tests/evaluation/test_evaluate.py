@@ -207,6 +207,11 @@ def test_tasks_with_examples_are_measured_as_in_training(text_file: Path, kind: 
     for found in result["splits"].values():
         assert found["examples_are"] == ("texts" if kind == "lstm that tells labels" else "pairs")
         assert {len(column) for column in found["examples"].values()} == {found["num_examples"]}
+    if kind == "encoder_decoder":
+        greedy = evaluate(str(run.path), ["task.num_beams=1", "task.lowercase=true", "task.metrics=[bleu]"])
+        assert "case:lc" in greedy["splits"]["test"]["metrics"]["bleu"]["signature"]
+        assert greedy["file"] != result["file"]
+        assert "test/chrf" not in greedy["metrics"]
     if kind == "lstm that tells labels":
         report = result["splits"]["test"]["contamination"]
         assert report["num_contaminated"] == len(report["numbers"])
