@@ -12,7 +12,6 @@ from lmexp.config.data import Content, DataConfig
 from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, Problem
 
-
 HOW_TO_WRITE = tuple(
     f"task.{key}" for key in ("metrics", "lowercase", "bleu_tokenizer", "num_beams", "length_penalty", "max_tokens")
 )
