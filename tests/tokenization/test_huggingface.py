@@ -84,7 +84,7 @@ def test_word_pieces_come_without_what_a_template_adds(tmp_path: Path):
     assert tokenizer.encode("The cats see 日. x [MASK]").tolist() == [5, 6, 7, 8, 9, 10, 1, 4]
     assert len(tokenizer.encode("cat " * 100)) == 100
     assert tokenizer.decode([2, 5, 6, 7, 3, 0]) == "the cats"
-    assert (tokenizer.mask_id, tokenizer.begin_of_text_id, tokenizer.vocab_size) == (4, None, len(WORDS))
+    assert (tokenizer.mask_id, tokenizer.begin_of_text_id, tokenizer.vocab_size) == (4, 2, len(WORDS))
 
 
 @pytest.mark.parametrize(("settings", "model", "end"), ENDS.values(), ids=ENDS)
