@@ -46,6 +46,10 @@ class RunError(LmexpError):
     exit_code = 2
 
 
+class BusyError(RunError):
+    """A run that another process is training."""
+
+
 class StorageError(LmexpError):
     """A disk that is full or read-only, or a file on it that is damaged."""
 

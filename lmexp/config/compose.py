@@ -7,7 +7,7 @@ and the values are applied one by one after, by Hydra's own function: one compos
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice, product
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException, ValidationError
@@ -38,7 +38,7 @@ Memo = dict[tuple[str, ...], tuple[DictConfig | None, list[Problem]]]
 """Compositions of chosen options, with what was wrong: trials that differ in values only share one."""
 
 
-def compose(command: str = "train", overrides: Sequence[str] = ()) -> TrainConfig:
+def compose(command: str = "train", overrides: Sequence[str] = (), *, memo: Memo | None = None) -> TrainConfig:
     """Return the checked config of a command line such as ["model=lstm", "seed=1"].
 
     With `resume=FOLDER` it is the config of that run, in which only a few keys may change; with `init_from=FOLDER` the
@@ -48,16 +48,29 @@ def compose(command: str = "train", overrides: Sequence[str] = ()) -> TrainConfi
         ConfigError: with every problem, each with its dotted key and what is allowed.
     """
     with _search_path():
-        parsed, problems = _parse(extend.with_source(overrides))
+        parsed, problems = parse(extend.with_source(overrides))
         parent = extend.parent_of(parsed)
-        config, more = _compose(command, parsed, {}) if parent is None else _compose_longer(parent, parsed)
+        config, more = (
+            _compose(command, parsed, {} if memo is None else memo)
+            if parent is None
+            else _compose_longer(parent, parsed)
+        )
     if problems + more or config is None:
         raise ConfigError(problems + more)
     return config
 
 
-def compose_trials(command: str, overrides: Sequence[str], at_most: int = MAX_CHECKED_TRIALS) -> list[TrainConfig]:
+def compose_trials(
+    command: str,
+    overrides: Sequence[str],
+    at_most: int = MAX_CHECKED_TRIALS,
+    *,
+    search: bool = False,
+    keep: Callable[[list[str]], list[str]] = list,
+) -> list[TrainConfig]:
     """Return the checked configs of a sweep (`-m`); of more than `at_most`, those that show the most values.
+
+    Of an interval, which only a `search` takes, both ends are checked. `keep` says which overrides of a trial count.
 
     Raises:
         ConfigError: with every problem of every trial, each once.
@@ -65,11 +78,11 @@ def compose_trials(command: str, overrides: Sequence[str], at_most: int = MAX_CH
     memo: Memo = {}
     trials: list[TrainConfig] = []
     with _search_path():
-        parsed, problems = _parse(overrides)
+        parsed, problems = parse(overrides)
         found = dict.fromkeys(problems)
-        choices = [values for override in parsed if (values := _choices(override, found))]
+        choices = [values for override in parsed if (values := _choices(override, found, search))]
         for choice in islice(_trials(choices), at_most):
-            config, problems = _compose(command, _parse(choice)[0], memo)
+            config, problems = _compose(command, parse(keep(choice))[0], memo)
             found.update(dict.fromkeys(problems))
             trials += [config] if config is not None else []
     if found:
@@ -84,7 +97,7 @@ def _search_path() -> Iterator[None]:
         yield
 
 
-def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
+def parse(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
     parser, parsed, problems = OverridesParser.create(), [], []
     for text in overrides:
         try:
@@ -94,17 +107,50 @@ def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
     return parsed, problems
 
 
-def _choices(override: Override, problems: dict[Problem, None]) -> list[str]:
+def hydra_settings(overrides: Sequence[str]) -> DictConfig:
+    """Return what Hydra's own keys come to: its sweeper and its launcher.
+
+    Raises:
+        ConfigError: a key or an option of Hydra's that is not there.
+    """
+    with _search_path():
+        try:
+            composed = hydra.compose("train", hydra_searchpath(overrides) + list(overrides), return_hydra_config=True)
+        except Exception as error:  # as in _compose_options
+            raise ConfigError([_explain_file(error)]) from None
+    with open_dict(composed):
+        settings: DictConfig = composed.pop("hydra")
+    return settings
+
+
+def values_of(override: Override) -> list[str]:
+    """Return the values of a list, range() or glob() as a command line has them, one for a single value."""
+    if isinstance(glob := override.value(), Glob):
+        return glob.filter(list_groups().get(override.key_or_group, []))
+    if override.is_discrete_sweep():
+        return list(override.sweep_string_iterator())
+    return [override.get_value_element_as_str()]
+
+
+def _choices(override: Override, problems: dict[Problem, None], search: bool) -> list[str]:
     """Return an override for each value of a sweep over it, itself when it is none."""
     key = override.get_key_element()
-    if isinstance(glob := override.value(), Glob):
-        return [f"{key}={name}" for name in glob.filter(list_groups().get(override.key_or_group, []))]
-    if override.is_discrete_sweep():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
-    if override.is_sweep_override():
-        problems[Problem(key, "the basic sweeper takes lists and range(), not intervals")] = None
-        return []
-    return [_text(override)]
+    if isinstance(interval := override.value(), IntervalSweep):
+        if not search:
+            problems[Problem(key, "an interval is searched: hydra/sweeper=optuna; a grid takes lists and range()")] = (
+                None
+            )
+            return []
+        if not interval.start < interval.end:  # type: ignore[operator]
+            problems[Problem(key, f"interval({interval.start},{interval.end}) is empty")] = None
+            return []
+        return [f"{key}={value}" for value in (interval.start, interval.end)]
+    if not override.is_sweep_override():
+        return [text_of(override)]
+    values = values_of(override)
+    if not values:
+        problems[Problem(key, f"{override.get_value_element_as_str()} is empty")] = None
+    return [f"{key}={value}" for value in values]
 
 
 def _trials(choices: list[list[str]]) -> Iterator[list[str]]:
@@ -117,7 +163,7 @@ def _trials(choices: list[list[str]]) -> Iterator[list[str]]:
 
 def _compose(command: str, overrides: list[Override], memo: Memo) -> tuple[TrainConfig | None, list[Problem]]:
     chosen, values, problems = _sort_out(overrides)
-    key = tuple(map(_text, chosen))
+    key = tuple(map(text_of, chosen))
     if key not in memo:
         memo[key] = _compose_options(command, chosen)
     composed, in_options = copy.deepcopy(memo[key])
@@ -183,7 +229,7 @@ def _compose_options(command: str, chosen: list[Override]) -> tuple[DictConfig |
     """Let Hydra compose the chosen options; leave out, and report, those that do not fit the schema."""
     problems: list[Problem] = []
     while True:
-        lines = list(map(_text, chosen))
+        lines = list(map(text_of, chosen))
         try:
             composed = hydra.compose(command, hydra_searchpath(lines) + lines, return_hydra_config=True)
         except Exception as error:  # a YAML file can be wrong in as many ways as there are parsers
@@ -203,7 +249,7 @@ def _compose_options(command: str, chosen: list[Override]) -> tuple[DictConfig |
 
 def _apply(override: Override, composed: DictConfig) -> Problem | None:
     """Put a value in its place, or return why it cannot be put there."""
-    key, value = override.key_or_group, _text(override).partition("=")[2]
+    key, value = override.key_or_group, text_of(override).partition("=")[2]
     if not is_known(key):
         return unknown_key(key)
     try:
@@ -219,7 +265,7 @@ def _apply(override: Override, composed: DictConfig) -> Problem | None:
     if isinstance(cause, ValidationError):
         return _wrong_type(full_key, value or "''", cause)
     if full_key.startswith(FREE):
-        return Problem(full_key, f"a key of your own needs a plus sign: +{_text(override)}")
+        return Problem(full_key, f"a key of your own needs a plus sign: +{text_of(override)}")
     if "in struct" in str(cause) or "not in '" in str(cause):
         return unknown_key(full_key)
     return Problem(full_key, _first_line(cause))
@@ -279,7 +325,7 @@ def _explain_file(error: Exception) -> Problem:
     return Problem(file, str(problem)) if file else problem
 
 
-def _text(override: Override) -> str:
+def text_of(override: Override) -> str:
     """Return an override as it was written."""
     return override.input_line or ""
 

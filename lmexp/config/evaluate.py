@@ -27,7 +27,7 @@ def compose_evaluation(run: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         ConfigError: with every problem, each with its dotted key and what is allowed.
     """
     with compose._search_path():
-        parsed, problems = compose._parse(overrides)
+        parsed, problems = compose.parse(overrides)
         composed = extend.config_of(run)
         chosen, values, more = compose._sort_out(parsed)
         problems += more

@@ -20,6 +20,11 @@ class TaskConfig(Option):
     """The kinds of models that can learn it."""
     reads: ClassVar[Content] = Content.text
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What a run logs of its val split; a sweep chooses by the first."""
+        return ("val/bits_per_byte", "val/loss_nats", "val/perplexity")
+
 
 @dataclass(kw_only=True)
 class PretrainConfig(TaskConfig):
@@ -43,6 +48,10 @@ class MaskedConfig(TaskConfig):
     whole_words: bool = setting(False)
     """Mask all tokens of a word or none."""
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return ("val/loss_nats", "val/perplexity")
+
 
 @dataclass(kw_only=True)
 class SFTConfig(TaskConfig):
@@ -57,6 +66,11 @@ class SFTConfig(TaskConfig):
     with their answers: exact match, ROUGE-L and chrF (extra eval)."""
     answer_tokens: int = setting(100, at_least=1, identity=False)
     """Tokens of such an answer at most."""
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        of_answers = ("exact_match", "rouge1", "rouge2", "rougeL", "chrf") if self.num_answers else ()
+        return ("val/loss_nats", "val/bits_per_byte", "val/perplexity", *(f"val/{name}" for name in of_answers))
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
@@ -86,6 +100,12 @@ class PreferenceConfig(TaskConfig):
     """The reference is the model as the run begins. precomputed: it is asked once about every answer, and what it says
     is kept in the run folder. live: a copy of it is asked at every step, which takes memory and time; of a model with
     adapters no copy is needed."""
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return tuple(
+            f"val/{name}" for name in ("loss_nats", "accuracy", "margin_nats", "chosen_reward", "rejected_reward")
+        )
 
 
 class TextMetric(Enum):
@@ -123,6 +143,12 @@ class Seq2SeqConfig(TaskConfig):
     """Of beam search: larger for longer texts."""
     max_tokens: int | None = setting(None, at_least=1, identity=False)
     """Tokens of a text at most; null takes data.context_length."""
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        parts = {TextMetric.rouge: ("rouge1", "rouge2", "rougeL")}
+        written = (name for metric in self.metrics for name in parts.get(metric, (metric.name,)))
+        return ("val/loss_nats", "val/bits_per_byte", "val/perplexity", *(f"val/{name}" for name in written))
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
@@ -162,6 +188,10 @@ class ClassifyConfig(TaskConfig):
     """Weight of each label in the loss of training, in the order of the labels; [] weighs all alike."""
     balanced: bool = setting(False)
     """Weigh each label in the loss of training by how rare it is: examples / (labels * examples of this label)."""
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return ("val/loss_nats", "val/accuracy", "val/macro_f1", "val/calibration_error")
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from lmexp.config.store import from_yaml, to_yaml
 from lmexp.config.train import TrainConfig
-from lmexp.errors import RunError, StorageError
+from lmexp.errors import BusyError, RunError, StorageError
 
 HEARTBEAT_SECONDS = 10.0
 
@@ -159,7 +159,7 @@ class RunFolder:
         """Hold the run for this process, and for those that are given the open file.
 
         Raises:
-            RunError: another process holds it; says which.
+            BusyError: another process holds it; says which.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class RunFolder:
         with file:
             if not _lock_within_seconds(file):
                 file.seek(0)
-                raise RunError(f"{self.path} is being trained by {file.read().strip() or 'another process'}")
+                raise BusyError(f"{self.path} is being trained by {file.read().strip() or 'another process'}")
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()} since {now()}")
             file.flush()

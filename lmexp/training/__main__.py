@@ -9,9 +9,8 @@ from lmexp.runs import RunFolder
 from lmexp.training.start import loading
 
 
-def main() -> int:
-    """Train and return the exit code."""
-    run = RunFolder(Path(sys.argv[1]))
+def train(run: RunFolder) -> int:
+    """Train a run that `start` holds and return the exit code."""
     load_plugins(run.record.get("plugins", []))
     with loading():
         from lmexp.training.loop import train_from_folder
@@ -26,4 +25,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(train(RunFolder(Path(sys.argv[1]))))

@@ -4,13 +4,11 @@ The same experiment has the same folder: done is shown, cut off is resumed, fail
 """
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +30,7 @@ from lmexp.runs import RunFolder
 from lmexp.runs.folder import now, status_of
 from lmexp.runs.provenance import provenance, source_hash, weights_hash
 from lmexp.tokenization import learn
+from lmexp.training.children import Start, Watch, cause_of, start_process, wait
 
 KEYWORDS = ("auto", "force", "never")
 
@@ -50,11 +49,13 @@ def train(
     command: Sequence[str] = (),
     plugins: Sequence[str] = (),
     say: Callable[[str], None] = lambda text: None,
-    own_process: bool = False,
+    start: Start | None = None,
+    watch: Watch | None = None,
 ) -> RunFolder:
     """Train what a config says, or show it when it is there, and return its folder.
 
-    With more than one device, or `own_process`, training runs in processes of its own.
+    With more than one device, training runs in processes of its own; with `start`, in what that starts, under the eyes
+    of `watch`.
 
     Raises:
         LmexpError: with the exit code that the outcome has.
@@ -76,8 +77,9 @@ def train(
         run.create(config)
         run.update(command=list(command), heartbeat=now(), status="running", **provenance(plugins))
         devices = config.trainer.devices or count_gpus()
-        if devices > 1 or own_process:
-            _train_in_children(run, devices, lock)
+        if devices > 1 or start is not None:
+            code = wait(run, (start or start_process)(run, devices, lock), watch)
+            raise_outcome(run, code)
         else:
             with loading():
                 from lmexp.training.loop import train_from_folder
@@ -276,43 +278,6 @@ def _take_over(parent: RunFolder, run: RunFolder) -> None:
             shutil.copy(parent.path / name, run.path / name)
 
 
-def _train_in_children(run: RunFolder, devices: int, lock: IO[str]) -> None:
-    """Start one process a device and turn the outcome in run.json into ours.
-
-    They hold the lock too: when this process is killed, the run is held until they have ended.
-
-    Raises:
-        LmexpError: the run failed or was stopped.
-    """
-    target = ["-m", "lmexp.training", str(run.path)]
-    if devices > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(devices)]
-        target = [*launcher, "--max_restarts", "0", *target]
-    hidden = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden}
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // devices)))
-    child = subprocess.Popen(
-        [sys.executable, *target],
-        env=environment,
-        pass_fds=(lock.fileno(),),
-        preexec_fn=_die_with_parent,
-        start_new_session=True,
-    )
-    received: list[int] = []
-
-    def forward(number: int, _: Any) -> None:
-        received.append(number)
-        child.send_signal(signal.SIGTERM if number == signal.SIGTERM else signal.SIGINT)
-
-    handlers = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        code = child.wait()
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    raise_outcome(run, code)
-
-
 def usable_cores() -> int:
     """Return the CPU cores that this process may use: those it is bound to, and a container's share of their time."""
     try:
@@ -338,15 +303,9 @@ def raise_outcome(run: RunFolder, code: int) -> None:
         failure = LmexpError(error)
         failure.exit_code = record.get("exit_code", 1)
         raise failure
-    message = f"a training process died (exit code {code}) without a word; see {run.path / 'log.txt'}"
+    message = f"a training process died without a word, {cause_of(code)}; see {run.path / 'log.txt'}"
     run.update(status="failed", error=message, exit_code=5)
     raise DistributedError(message)
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to stop this process when the one that started it dies."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def show_config(config: TrainConfig) -> str:

@@ -1,0 +1,311 @@
+"""What a sweep is to do, read off its command line and checked before anything starts."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from omegaconf import DictConfig, OmegaConf
+
+from lmexp.config.check import problems_of
+from lmexp.config.compose import compose_trials, hydra_settings, parse, text_of, values_of
+from lmexp.config.extend import with_source
+from lmexp.config.sweep import PRUNERS, SAMPLERS, SearchSettings, SweepConfig, take_settings
+from lmexp.config.train import TrainConfig
+from lmexp.errors import ConfigError, LmexpError, MissingPackageError, Problem
+from lmexp.runs.metrics import direction_of
+
+RECORDED = ("parameters", "flops", "tokens", "seconds_trained", "peak_memory_bytes")
+"""What run.json says of a run beside its metrics, and less of is better."""
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A key of the space: the values it takes as a command line has them, or an interval of numbers."""
+
+    key: str
+    values: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+    is_log: bool = False
+    is_integer: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        """Whether a search may take any number between two ends."""
+        return self.low is not None
+
+
+@dataclass(frozen=True)
+class Search:
+    """How trials are chosen one after the other."""
+
+    n_trials: int
+    sampler: SearchSettings
+    pruner: SearchSettings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked command line of `lmexp train -m`."""
+
+    fixed: tuple[str, ...]
+    dimensions: tuple[Dimension, ...]
+    seeds: tuple[str, ...]
+    """Of a search: every trial is run with each of them, and its value is their mean."""
+    settings: SweepConfig
+    search: Search | None
+    launcher: dict[str, Any]
+    hydra: tuple[str, ...]
+    """The overrides that are for Hydra itself."""
+    metrics: tuple[str, ...]
+    project: str
+    output_dir: str
+
+    @property
+    def space(self) -> dict[str, Any]:
+        """What makes the sweep: the same space is the same sweep."""
+        space = {
+            "fixed": sorted(self.fixed),
+            "dimensions": [asdict(dimension) for dimension in self.dimensions],
+            "seeds": list(self.seeds),
+            "when": dict(self.settings.when),
+            "metrics": list(self.metrics),
+        }
+        if self.search:
+            space |= {"sampler": asdict(self.search.sampler), "pruner": asdict(self.search.pruner)}
+        return json.loads(json.dumps(space))
+
+    @property
+    def name(self) -> str:
+        """What the sweep is called."""
+        digest = hashlib.blake2b(json.dumps(self.space, sort_keys=True).encode(), digest_size=4).hexdigest()
+        return self.settings.name or f"sweep-{digest}"
+
+    def grid(self) -> list[list[str]]:
+        """Return the overrides of every combination, in the order of Hydra's own sweeper."""
+        choices = [[f"{dimension.key}={value}" for value in dimension.values] for dimension in self.dimensions]
+        kept = (tuple(self.applicable(list(trial))) for trial in itertools.product(*choices))
+        return [list(trial) for trial in dict.fromkeys(kept)]
+
+    def applicable(self, trial: list[str]) -> list[str]:
+        """Return the overrides of a trial without those whose condition (`sweep.when`) does not hold."""
+        return applicable(trial, (*self.fixed, *trial), self.settings.when)
+
+    @property
+    def num_workers(self) -> int:
+        """Trials at once."""
+        says = self.launcher.get("n_jobs") or self.launcher.get("array_parallelism") or 1
+        if says < 0:
+            from lmexp.training.start import usable_cores
+
+            says = usable_cores()
+        trials = self.search.n_trials if self.search else len(self.grid())
+        return max(1, min(self.settings.workers or says, trials))
+
+    @property
+    def shares_machine(self) -> bool:
+        """Whether the workers run side by side on one machine, whose cores they divide."""
+        return "Slurm" not in str(self.launcher.get("_target_"))
+
+
+def applicable(trial: Sequence[str], given: Sequence[str], when: dict[str, str]) -> list[str]:
+    """Return the overrides of a trial whose conditions hold.
+
+    Example:
+        >>> applicable(["model=lstm", "model.num_heads=4"], ["model=lstm"], {"model.num_heads": "model=transformer"})
+        ['model=lstm']
+    """
+    chosen = dict(text.partition("=")[::2] for text in given)
+
+    def holds(text: str) -> bool:
+        group, _, options = when.get(text.partition("=")[0], "").partition("=")
+        return not group or chosen.get(group) in options.split("|")
+
+    return [text for text in trial if holds(text)]
+
+
+def read_plan(overrides: Sequence[str]) -> Plan:
+    """Return what a command line asks for.
+
+    Raises:
+        ConfigError: with every problem, before any trial.
+    """
+    parsed, problems = parse(with_source(overrides))
+    settings, rest, more = take_settings(parsed)
+    problems += more
+    own = [override for override in rest if not override.key_or_group.startswith(("hydra.", "hydra/"))]
+    is_search = any(isinstance(override.value(), IntervalSweep) for override in own)
+    hydra = [text_of(override) for override in rest if override not in own]
+    sweepers = [text for text in hydra if text.startswith("hydra/sweeper=")]
+    if not sweepers:
+        hydra.append("hydra/sweeper=optuna" if is_search else "hydra/sweeper=lmexp")
+    elif sweepers[-1] == "hydra/sweeper=optuna":
+        is_search = True
+    elif sweepers[-1] != "hydra/sweeper=lmexp":
+        message = f"{sweepers[-1]}: take lmexp (every combination; the default) or optuna (a search)"
+        raise ConfigError([*problems, Problem("", message)])
+    elif is_search:
+        problems.append(Problem("hydra/sweeper", "an interval is searched by optuna; leave hydra/sweeper out"))
+    dimensions, fixed, seeds = _space(own, is_search)
+    when = settings.when if settings else {}
+    problems += _problems_of_conditions(when, dimensions)
+    texts = [text_of(override) for override in own]
+
+    def keep(trial: list[str]) -> list[str]:
+        return applicable(trial, trial, when)
+
+    trials: list[TrainConfig] = []
+    try:
+        trials = compose_trials("train", texts, search=is_search, keep=keep)
+    except ConfigError as error:
+        problems += error.problems
+    if problems or settings is None:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    composed = hydra_settings(hydra)
+    launcher: Any = OmegaConf.to_container(composed.launcher)
+    plan = Plan(
+        fixed=tuple(fixed),
+        dimensions=tuple(dimensions),
+        seeds=tuple(seeds),
+        settings=settings,
+        search=_search(composed.sweeper) if is_search else None,
+        launcher=launcher,
+        hydra=tuple(hydra),
+        metrics=tuple(settings.metric or [trials[0].task.metric_names[0]]),
+        project=trials[0].project,
+        output_dir=trials[0].output_dir,
+    )
+    problems = [*_problems_of_metrics(plan, trials), *_problems_of_search(plan), *_problems_of_workers(plan)]
+    if problems:
+        raise ConfigError(problems)
+    return plan
+
+
+def _space(overrides: Sequence[Override], is_search: bool) -> tuple[list[Dimension], list[str], list[str]]:
+    """Return what varies, what does not, and the seeds of each trial of a search."""
+    dimensions: list[Dimension] = []
+    fixed: list[str] = []
+    seeds: list[str] = []
+    for override in overrides:
+        key, value = override.get_key_element(), override.value()
+        if not override.is_sweep_override():
+            fixed.append(text_of(override))
+        elif isinstance(value, IntervalSweep):
+            ends = (value.start, value.end)
+            is_integer = all(isinstance(end, int) for end in ends)
+            low, high = float(ends[0] or 0), float(ends[1] or 0)
+            dimensions.append(Dimension(key, (), low, high, None, "log" in value.tags, is_integer))
+        elif is_search and key == "seed":
+            seeds = values_of(override)
+        elif is_search and isinstance(value, RangeSweep) and not value.shuffle:
+            numbers = [float(text) for text in values_of(override)]
+            is_integer = isinstance(value.start, int) and isinstance(value.step, int)
+            if numbers:
+                low, high = min(numbers), max(numbers)
+                dimensions.append(Dimension(key, (), low, high, abs(value.step), "log" in value.tags, is_integer))
+        else:
+            dimensions.append(Dimension(key, tuple(values_of(override))))
+    return dimensions, fixed, seeds
+
+
+def _search(composed: DictConfig) -> Search:
+    """Return the settings of the search."""
+    problems, parts = [], []
+    for name, options in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
+        values: Any = OmegaConf.to_container(composed[name])
+        part = options[values["name"]](**{key: value for key, value in values.items() if key != "name"})
+        problems += problems_of(part, f"hydra.sweeper.{name}.")
+        parts.append(part)
+    if not isinstance(composed.n_trials, int) or composed.n_trials < 1:
+        problems.append(
+            Problem("hydra.sweeper.n_trials", f"must be a whole number, at least 1, not {composed.n_trials}")
+        )
+    if problems:
+        raise ConfigError(problems)
+    if find_spec("optuna") is None:
+        raise MissingPackageError("optuna", "sweep")
+    return Search(composed.n_trials, *parts)
+
+
+def _problems_of_conditions(when: dict[str, str], dimensions: Sequence[Dimension]) -> Iterator[Problem]:
+    keys = [dimension.key for dimension in dimensions]
+    for key in when:
+        if key not in keys:
+            near = get_close_matches(key, keys, 1)
+            hint = f"did you mean {near[0]}?" if near else f"these do: {', '.join(keys) or 'none'}"
+            yield Problem("sweep.when", f"{key} does not vary in this sweep; {hint}")
+
+
+def _problems_of_metrics(plan: Plan, trials: Sequence[TrainConfig]) -> Iterator[Problem]:
+    for metric in plan.metrics:
+        for trial in trials:
+            split, _, name = metric.partition("/")
+            known = trial.task.metric_names
+            if metric in RECORDED or metric in known:
+                continue
+            near = get_close_matches(metric, [*known, *RECORDED], 1)
+            hint = f"did you mean {near[0]}?" if near else f"it logs {', '.join(known)}"
+            why = "is not chosen on" if split == "test" and f"val/{name}" in known else "is not logged by"
+            yield Problem("sweep.metric", f"{metric} {why} task={trial.task.name}; {hint}")
+            break
+        else:
+            try:
+                directions([metric], plan.settings.better.name if plan.settings.better else None)
+            except LmexpError:
+                yield Problem("sweep.better", f"say whether a lower or a higher {metric} is better")
+
+
+def _problems_of_search(plan: Plan) -> Iterator[Problem]:
+    search = plan.search
+    if search is None:
+        if len(plan.metrics) > 1:
+            yield Problem(
+                "sweep.metric", "several are searched: hydra/sweeper=optuna; lmexp compare shows them of a grid"
+            )
+        return
+    if not plan.dimensions:
+        yield Problem("", "nothing varies: give a key several values, or an interval(low,high)")
+    if len(plan.metrics) > 1 and search.pruner.name != "none":
+        yield Problem("hydra/sweeper/pruner", "ends trials by one metric; leave it out where there are several")
+    endless = [dimension.key for dimension in plan.dimensions if dimension.is_number and dimension.step is None]
+    whole = [d for d in plan.dimensions if d.is_number and d.is_integer]
+    if search.sampler.name == "grid" and set(endless) - {dimension.key for dimension in whole}:
+        yield Problem("hydra/sweeper/sampler", f"a grid takes lists and range(); {endless[0]} is an interval")
+    if search.sampler.name in ("grid", "cmaes") and plan.settings.when:
+        yield Problem("sweep.when", f"{search.sampler.name} has no conditions; take sampler=tpe or random")
+    if search.sampler.name == "cmaes" and find_spec("cmaes") is None:
+        raise MissingPackageError("cmaes", "sweep")
+    for dimension in plan.dimensions:
+        if dimension.is_log and (dimension.low or 0) <= 0:
+            yield Problem(dimension.key, "a logarithmic scale begins above 0")
+        if dimension.is_log and dimension.step not in (None, 1):
+            yield Problem(dimension.key, "a logarithmic scale has no steps")
+
+
+def _problems_of_workers(plan: Plan) -> Iterator[Problem]:
+    if plan.settings.workers and plan.settings.workers > 1 and "Basic" in str(plan.launcher.get("_target_")):
+        yield Problem(
+            "sweep.workers", "one after the other is all hydra/launcher=basic can; take hydra/launcher=joblib"
+        )
+
+
+def directions(metrics: Sequence[str], better: str | None) -> list[str]:
+    """Return for each metric whether lower or higher is better.
+
+    Raises:
+        RunError: the name does not say it.
+    """
+    return ["lower" if metric in RECORDED else direction_of(metric, better).value for metric in metrics]
+
+
+def with_trials(plan: Plan, n_trials: int) -> Plan:
+    """Return the same search with another number of trials."""
+    assert plan.search is not None
+    return replace(plan, search=replace(plan.search, n_trials=n_trials))
