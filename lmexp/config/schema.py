@@ -105,9 +105,9 @@ class Option(Settings):
         options[cls.name] = cls
 
 
-def built_class(config: Option) -> Any:
+def built_class(option: Option | type[Option]) -> Any:
     """Return what an option builds, imported now."""
-    module, _, attribute = type(config).builds.partition(":")
+    module, _, attribute = option.builds.partition(":")
     return getattr(import_module(module), attribute)
 
 

@@ -72,6 +72,8 @@ class Server:
 
     def __init__(self, plugins: Sequence[str]) -> None:
         self.plugins = list(plugins)
+        if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
+            multiprocessing.set_start_method("forkserver", force=True)  # joblib's own way means nothing to a child
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["lmexp.training.preload"])
 

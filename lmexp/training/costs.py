@@ -4,8 +4,11 @@ The model is built without memory (on the meta device), so parameters are exact.
 Time is not foretold: it depends on the machine, and a run shows it after its first steps.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,14 +19,18 @@ from torch import nn
 
 from lmexp.config.data import AUTO, Content
 from lmexp.config.schema import built_class
+from lmexp.config.store import to_dict
 from lmexp.config.tokenizer import BytesConfig, SentencePieceConfig, TokenizerConfig
 from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import Accelerator
+from lmexp.data.cache import cache_folder
 from lmexp.data.corpus import Corpus, prepare
 from lmexp.data.order import training_batches
 from lmexp.models.adapters import build_model, num_trainable
 from lmexp.models.state import LanguageModel
 from lmexp.runs import RunFolder
+from lmexp.runs.folder import replace_file
+from lmexp.runs.provenance import source_hash
 from lmexp.runs.summary import in_bytes
 from lmexp.tasks.base import steps_per_stretch
 from lmexp.tokenization.bytes import Bytes
@@ -212,11 +219,32 @@ def _count_parameters(model: LanguageModel) -> dict[str, Any]:
 
 
 def _simulated(model: LanguageModel, config: TrainConfig) -> TensorMemory | None:
-    """Return the simulated memory of tensors, None where a model of others does what cannot be simulated."""
+    """Return the simulated memory of tensors, None where a model of others does what cannot be simulated.
+
+    What was found once is kept in the cache: a simulation takes some tenths of a second, and runs that differ in their
+    seed or a learning rate come to the same.
+    """
+    kept = cache_folder(config.data) / "memory" / f"{_shape_hash(model, config)}.json"
+    with suppress(OSError, ValueError, TypeError):
+        return TensorMemory(**json.loads(kept.read_text(encoding="utf-8")))
     try:
-        return simulate(model, config)
+        found = simulate(model, config)
     except (RuntimeError, NotImplementedError):
         return None
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, json.dumps(asdict(found)))
+    return found
+
+
+def _shape_hash(model: LanguageModel, config: TrainConfig) -> str:
+    """Return a hash of all that the memory of a step depends on: of an optimizer's numbers, which of them are 0."""
+    values = to_dict(config)
+    optimizer = {key: bool(one) if isinstance(one, float) else one for key, one in values["optimizer"].items()}
+    parts = [{key: values[key] for key in ("model", "data", "task", "trainer")}, optimizer, torch.__version__]
+    parts += [num_devices(config), source_hash(), type(model).__qualname__]
+    parts += [[name, list(one.shape), str(one.dtype), one.requires_grad] for name, one in model.named_parameters()]
+    return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=12).hexdigest()
 
 
 def _memory(config: TrainConfig, tensors: TensorMemory) -> Memory:

@@ -1,8 +1,19 @@
-"""What a server of trials loads before it forks them: torch, Lightning and what a run imports on its way."""
+"""What a server of trials loads before it forks them: torch, Lightning and what a run imports on its way.
 
+Not transformers, which takes seconds and which few trials need.
+"""
+
+from contextlib import suppress
+
+from lmexp.config.schema import OPTIONS, built_class
 from lmexp.training.start import loading
 
 with loading():
+    import torch.profiler  # noqa: F401
     import wandb  # noqa: F401
 
-    import lmexp.training.loop  # noqa: F401
+    import lmexp.training.loop
+
+    for _option in (option for options in OPTIONS.values() for option in options.values() if option.name != "hf"):
+        with suppress(ImportError):  # an extra that is not installed
+            built_class(_option)
