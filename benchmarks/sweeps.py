@@ -100,15 +100,14 @@ def kill_at_random(
 
 def faults(text: str, folder: Path) -> None:
     """Print what became of 20 trials, disturbed and not."""
-    overrides = ["schedule=faulty", "schedule.trial=range(0,20)", "sweep.timeout_seconds=20", "sweep.max_memory_gb=1.5"]
+    overrides = ["schedule=faulty", "schedule.trial=range(0,20)", "sweep.timeout_seconds=15", "sweep.max_memory_gb=1.5"]
     line = command(text, *overrides)
     struck = kill_at_random(line, folder / "killed", 2, random.Random(0), (15.0, 35.0))
     seconds = run(line, folder / "undisturbed")
     killed, undisturbed = record(folder / "killed"), record(folder / "undisturbed")
     states = [trial["state"] for trial in killed["trials"]]
-    print(
-        f"driver killed {struck} times; {len(states)} trials: {states.count('done')} done, {states.count('failed')} failed"
-    )
+    counts = f"{states.count('done')} done, {states.count('failed')} failed"
+    print(f"driver killed {struck} times; {len(states)} trials: {counts}")
     for number, fault in FAULTS.items():
         trial = killed["trials"][number]
         print(f"  trial {number}, told to {fault}: {trial['state']}: {trial['error']}")
@@ -129,13 +128,11 @@ def killed(text: str, folder: Path) -> None:
     struck = kill_at_random(line, folder / "killed", 10, rng, (6.0, 14.0))
     run(line, folder / "undisturbed")
     one, other = record(folder / "killed"), record(folder / "undisturbed")
-    same = [
-        a["overrides"] == b["overrides"] and a["values"] == b["values"] for a, b in zip(one["trials"], other["trials"])
-    ]
+    pairs = zip(one["trials"], other["trials"], strict=True)
+    same = [a["overrides"] == b["overrides"] and a["values"] == b["values"] for a, b in pairs]
     states = [trial["state"] for trial in one["trials"]]
-    print(
-        f"driver killed {struck} times; {len(states)} trials, {states.count('done')} done; {len(runs_of(folder / 'killed'))} folders"
-    )
+    counts = f"{len(states)} trials, {states.count('done')} done, {len(runs_of(folder / 'killed'))} folders"
+    print(f"driver killed {struck} times; {counts}")
     print(f"as undisturbed: {sum(same)}/12; best {one['best']} and {other['best']}")
 
 
@@ -220,9 +217,8 @@ def many(text: str, folder: Path) -> None:
     parts = [gaps[:50], gaps[-50:]]
     print("between trials, median: first 50 {:.2f} s, last 50 {:.2f} s".format(*map(statistics.median, parts)))
     tenth = max(1, len(memory) // 10)
-    print(
-        f"driver's memory: {max(memory[tenth : 2 * tenth]) / 1e6:.0f} MB in the second tenth, {max(memory[-tenth:]) / 1e6:.0f} MB in the last"
-    )
+    early, late = (max(part) / 1e6 for part in (memory[tenth : 2 * tenth], memory[-tenth:]))
+    print(f"driver's memory: {early:.0f} MB in the second tenth, {late:.0f} MB in the last")
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -575,7 +576,7 @@ def report(
         from lmexp.runs.report.write import write_report
 
         entries = select(runs or [], where=where, outputs=outputs)
-        options = {"metric": metric, "baseline": baseline, "better": better, "at": at}
+        options = {"metric": metric, "baseline": baseline, "better": better, "at": at, "sweep": _sweep(runs, outputs)}
         name = title or f"lmexp: {', '.join(runs) if runs else 'all runs'}"
         path = write_report(entries, out, title=name, command=shlex.join(["lmexp", *sys.argv[1:]]), **options)
         print(f"{path}: {len(entries):,} run{'s' * (len(entries) != 1)}, {path.stat().st_size / 1e6:.1f} MB")
@@ -602,9 +603,20 @@ def dashboard(
         def content() -> dict[str, Any]:
             entries = select(runs or [], where=where, outputs=outputs)
             title = f"lmexp: {', '.join(runs) if runs else 'all runs'}"
-            return report_content(entries, title=title, command="lmexp dashboard", metric=metric, baseline=baseline)
+            options: dict[str, Any] = {"metric": metric, "baseline": baseline, "sweep": _sweep(runs, outputs)}
+            return report_content(entries, title=title, command="lmexp dashboard", **options)
 
         serve(content, port=port, open_browser=open_browser, say=_say)
+
+
+def _sweep(names: list[str] | None, outputs: str) -> dict[str, Any] | None:
+    """Return what a report says of a sweep, where one is named and nothing else is."""
+    if not names or len(names) > 1 or not any(Path(outputs).glob(f"*/sweeps/{names[0]}/sweep.json")):
+        return None
+    from lmexp.sweeps.record import find_sweep
+    from lmexp.sweeps.report import sweep_content
+
+    return sweep_content(find_sweep(names[0], outputs).record)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

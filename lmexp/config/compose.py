@@ -149,7 +149,7 @@ def _choices(override: Override, problems: dict[Problem, None], search: bool) ->
         return [text_of(override)]
     values = values_of(override)
     if not values:
-        problems[Problem(key, f"{override.get_value_element_as_str()} is empty")] = None
+        problems[Problem(key, f"{text_of(override).partition('=')[2]} is empty")] = None
     return [f"{key}={value}" for value in values]
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
@@ -48,8 +48,8 @@ class SweepConfig(Settings):
     """Trials at once. null takes what the launcher says (hydra.launcher.n_jobs, hydra.launcher.array_parallelism), or
     one."""
     when: dict[str, str] = setting(default_factory=dict)
-    """Keys that only some trials have: {model.num_heads: model=transformer} varies the heads of transformers only;
-    model=transformer|bert means either."""
+    """Keys that only some trials have: {model.num_heads: {model: transformer}} varies the heads of transformers only;
+    {model: [transformer,bert]} means either."""
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
@@ -57,16 +57,13 @@ class SweepConfig(Settings):
             yield "name", f"'{self.name}' cannot be the name of a folder"
         if self.better is not None and len(self.metric) > 1:
             yield "better", "is for one metric; take metrics whose names say which way is better"
-        for key, condition in self.when.items():
-            if not all(condition.partition("=")):
-                yield "when", f"{key}: '{condition}' is not of the form group=option"
 
 
 @dataclass(kw_only=True)
 class SearchSettings(Settings):
     """A part of Optuna by its name."""
 
-    name: ClassVar[str] = ""
+    name: str = ""
 
 
 @dataclass(kw_only=True)
@@ -184,9 +181,17 @@ def _plain(override: Override, value: Any) -> Any:
     if override.key_or_group == f"{PREFIX}metric":
         values = value.list if override.is_sweep_override() else value if isinstance(value, list) else [value]
         return [str(item) for item in values if item is not None]
-    if isinstance(value, dict):
-        return {str(key): str(item) for key, item in value.items()}
+    if override.key_or_group == f"{PREFIX}when" and isinstance(value, dict):
+        return {str(key): _condition(item) for key, item in value.items()}
     return str(value) if hasattr(value, "quote") else value
+
+
+def _condition(item: Any) -> Any:
+    """Return {model: [a, b]} as "model=a|b"; anything else as it is, which has the wrong type then."""
+    if not isinstance(item, dict) or len(item) != 1:
+        return item if not isinstance(item, str) else None
+    (group, options), *_ = item.items()
+    return f"{group}={'|'.join(map(str, options if isinstance(options, list) else [options]))}"
 
 
 def _put(composed: Any, name: str, value: Any, annotation: Any) -> list[Problem]:

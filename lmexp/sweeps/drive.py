@@ -40,12 +40,17 @@ class Job:
         load_plugins(self.plugins)
         place = HydraConfig.get().job.num
         GlobalHydra.instance().clear()  # the worker composes the configs of its trials
-        settings = {"settings": self.settings, "plugins": self.plugins}
-        self.stopped_by = work(self.folder, **settings, place=place, beside=self.beside)
+        self.stopped_by = work(
+            self.folder, settings=self.settings, plugins=self.plugins, place=place, beside=self.beside
+        )
 
 
-def sweep(overrides: Sequence[str], *, plugins: Sequence[str], say: Callable[[str], None]) -> int:
+def sweep(
+    overrides: Sequence[str], *, plugins: Sequence[str], say: Callable[[str], None], extends: bool = False
+) -> int:
     """Run every trial and return the exit code: 0, or 1 where a trial has failed.
+
+    A sweep that is there goes on; where its space is another one, only if this `extends` it.
 
     Raises:
         ConfigError: before the first trial, with the problems of all.
@@ -53,7 +58,7 @@ def sweep(overrides: Sequence[str], *, plugins: Sequence[str], say: Callable[[st
     """
     plan = read_plan(overrides)
     folder = SweepFolder(Path(plan.output_dir) / plan.project / FOLDER / plan.name)
-    record = begin(folder, plan, overrides, plugins)
+    record = begin(folder, plan, overrides, plugins, extends=extends)
     say(opening_line(folder, record, plan))
     job = Job(folder, plan, plugins)
     with Watcher(folder, say):
@@ -66,7 +71,9 @@ def sweep(overrides: Sequence[str], *, plugins: Sequence[str], say: Callable[[st
     return int(any(trial["state"] == FAILED for trial in record["trials"]))
 
 
-def begin(folder: SweepFolder, plan: Plan, overrides: Sequence[str], plugins: Sequence[str]) -> Record:
+def begin(
+    folder: SweepFolder, plan: Plan, overrides: Sequence[str], plugins: Sequence[str], *, extends: bool = False
+) -> Record:
     """Return the record of a sweep that is there, with the trials that the plan adds, or of a new one.
 
     Raises:
@@ -74,9 +81,18 @@ def begin(folder: SweepFolder, plan: Plan, overrides: Sequence[str], plugins: Se
     """
     with folder.open() as record:
         if record:
-            _require_same_space(record, plan)
+            if plan.space not in (record["space"], *record["earlier_spaces"]):
+                if not extends:
+                    raise _other_space(record, plan)
+                record["earlier_spaces"].append(record["space"])
+                record |= {"space": plan.space, "command": ["train", "-m", *overrides]}
             if plan.search:
                 record["n_trials"] = max(record["n_trials"], plan.search.n_trials)
+            else:
+                known = [trial["overrides"] for trial in record["trials"]]
+                new = [one for one in plan.grid() if one not in known]
+                record["trials"] += [new_trial(number, one, []) for number, one in enumerate(new, len(known))]
+                record["n_trials"] = len(record["trials"])
         else:
             better = plan.settings.better.name if plan.settings.better else None
             trials = [] if plan.search else [new_trial(number, one, []) for number, one in enumerate(plan.grid())]
@@ -86,6 +102,7 @@ def begin(folder: SweepFolder, plan: Plan, overrides: Sequence[str], plugins: Se
                 "plugins": list(plugins),
                 "created": now(),
                 "space": plan.space,
+                "earlier_spaces": [],
                 "metrics": list(plan.metrics),
                 "directions": directions(plan.metrics, better),
                 "n_trials": plan.search.n_trials if plan.search else len(trials),
@@ -96,21 +113,15 @@ def begin(folder: SweepFolder, plan: Plan, overrides: Sequence[str], plugins: Se
     return record
 
 
-def _require_same_space(record: Record, plan: Plan) -> None:
-    """Raise when a sweep of this name searches something else.
-
-    Raises:
-        ConfigError: says which keys differ.
-    """
+def _other_space(record: Record, plan: Plan) -> ConfigError:
+    """Return what to say where a sweep of this name searches something else."""
     before, after = record["space"], plan.space
-    if before == after:
-        return
     changed = [key for key in after if before.get(key) != after[key]]
     dimensions = {one["key"]: one for one in before["dimensions"]}
     keys = [one["key"] for one in after["dimensions"] if dimensions.pop(one["key"], None) != one] + list(dimensions)
     named = ", ".join(keys) if keys else ", ".join(changed)
     message = f"{plan.name} is there with another space ({named}); give another name, or lmexp sweep extend {plan.name}"
-    raise ConfigError([Problem("sweep.name", message)])
+    return ConfigError([Problem("sweep.name", message)])
 
 
 def opening_line(folder: SweepFolder, record: Record, plan: Plan) -> str:

@@ -217,7 +217,8 @@ def _space(overrides: Sequence[Override], is_search: bool) -> tuple[list[Dimensi
 
 def _search(composed: DictConfig) -> Search:
     """Return the settings of the search."""
-    problems, parts = [], []
+    problems: list[Problem] = []
+    parts: list[Any] = []
     for name, options in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
         values: Any = OmegaConf.to_container(composed[name])
         part = options[values["name"]](**{key: value for key, value in values.items() if key != "name"})

@@ -130,7 +130,7 @@ class SweepFolder:
 
 def new_trial(number: int, overrides: list[str], seeds: list[str], **more: Any) -> Trial:
     """Return a trial that nobody has begun."""
-    begun = {"state": WAITING, "runs": [], "values": None, "error": None, "seconds": 0.0, "retried": False}
+    begun: Trial = {"state": WAITING, "runs": [], "values": None, "error": None, "seconds": 0.0, "retried": False}
     return {"number": number, "overrides": overrides, "seeds": seeds, **begun, **more}
 
 

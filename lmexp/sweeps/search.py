@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import Trial, TrialState
 
 from lmexp.errors import RunError, StorageError
@@ -125,9 +126,8 @@ def _value(dimension: Dimension, text: str) -> Any:
 def build_sampler(settings: dict[str, Any], dimensions: list[Dimension], number: int) -> BaseSampler:
     """Return Optuna's sampler for the trial of this number."""
     rest = {key: value for key, value in settings.items() if key not in ("name", "seed")}
-    seed = settings["seed"] * 1_000_003 + number
-    if settings["name"] == "grid":
-        return optuna.samplers.GridSampler({one.key: _grid_of(one) for one in dimensions}, seed=seed)
+    if settings["name"] == "grid":  # the seed is that of the order, the journal knows how far it is
+        return optuna.samplers.GridSampler({one.key: _grid_of(one) for one in dimensions}, seed=settings["seed"])
     samplers: dict[str, Any] = {
         "tpe": optuna.samplers.TPESampler,
         "random": optuna.samplers.RandomSampler,
@@ -135,13 +135,14 @@ def build_sampler(settings: dict[str, Any], dimensions: list[Dimension], number:
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return samplers[settings["name"]](seed=seed, **rest)
+        return samplers[settings["name"]](seed=settings["seed"] * 1_000_003 + number, **rest)
 
 
 def _grid_of(dimension: Dimension) -> list[Any]:
     if not dimension.is_number:
         return list(dimension.values)
-    assert dimension.low is not None and dimension.high is not None
+    assert dimension.low is not None
+    assert dimension.high is not None
     step = dimension.step or 1
     count = int((dimension.high - dimension.low) / step + 1e-9) + 1
     values = [dimension.low + place * step for place in range(count)]
@@ -187,8 +188,7 @@ def as_study(record: Record) -> optuna.Study:
     """Return the finished trials of any sweep, a grid too, as a study in memory with the first metric as its aim."""
     space = record["space"]
     dimensions = [Dimension(**{**one, "values": tuple(one["values"])}) for one in space["dimensions"]]
-    direction = "minimize" if record["directions"][0] == "lower" else "maximize"
-    study = optuna.create_study(direction=direction)
+    study = optuna.create_study(direction="minimize" if record["directions"][0] == "lower" else "maximize")
     known = {dimension.key: dimension for dimension in dimensions}
     for row in record["trials"]:
         if row["state"] != DONE or not row.get("values"):
@@ -204,8 +204,8 @@ def as_study(record: Record) -> optuna.Study:
     return study
 
 
-class _FileLock:
-    """The lock of the journal: the kernel opens it when its holder dies, which a file that stands for a lock does not."""
+class _FileLock(BaseJournalFileLock):
+    """The lock of the journal, which the kernel opens when its holder dies; Optuna's own would stay."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.with_suffix(".lock")

@@ -29,7 +29,7 @@ class Watcher:
 
     def __init__(self, folder: SweepFolder, say: Say) -> None:
         self.folder, self.say = folder, say
-        self.seen = {trial["number"]: trial["state"] for trial in folder.record["trials"]}
+        self.said = {(trial["number"], trial["state"]) for trial in folder.record["trials"]}
         self.is_over = threading.Event()
         self.live: Live | None = None
         self.thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
@@ -58,10 +58,10 @@ class Watcher:
             self.live.update(as_table(record, most_rows=MOST_ROWS))
             return
         for trial in record["trials"]:
-            if self.seen.get(trial["number"]) != trial["state"]:
-                self.seen[trial["number"]] = trial["state"]
-                if trial["state"] != WAITING and self.live is None:
-                    self.say(trial_line(record, trial))
+            stands = (trial["number"], trial["state"])
+            if stands not in self.said and trial["state"] != WAITING and self.live is None:
+                self.say(trial_line(record, trial))
+            self.said.add(stands)
 
 
 def trial_line(record: Record, trial: Trial) -> str:
@@ -88,7 +88,9 @@ def _short(override: str) -> str:
 def values(record: Record, trial: Trial) -> str:
     """Return the metrics of a trial, or of what it has come to so far."""
     if trial["values"] is not None:
-        return "  ".join(f"{metric} {number(value)}" for metric, value in zip(record["metrics"], trial["values"]))
+        return "  ".join(
+            f"{metric} {number(value)}" for metric, value in zip(record["metrics"], trial["values"], strict=True)
+        )
     return ""
 
 

@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from lmexp.training.start import train, usable_cores
 
 LOOK_SECONDS = 0.05
 WAIT_SECONDS = 0.5
+BUSY_SECONDS = 5.0
 GRACE_SECONDS = 60.0
 """What a trial that is asked to stop may take to save a checkpoint."""
 
@@ -56,6 +58,7 @@ class Worker:
         self.study: Any = None
         self.memo: Memo = {}
         self.stopped_by: int | None = None
+        self.busy_until: defaultdict[int, float] = defaultdict(float)
 
     def run(self) -> int | None:
         """Take trials until none is left, or the sweep is told to stop; return the signal that ended it, if one did."""
@@ -69,25 +72,25 @@ class Worker:
         while self.stopped_by is None and not self.folder.is_stopping:
             with self.folder.open() as record:
                 trial = self._take(record, tried)
-                are_others = any(row["state"] == RUNNING for row in record["trials"])
+                is_over = all(row["state"] in ENDED for row in record["trials"])
             if trial is not None:
                 tried.add(trial["number"])
                 self._finish(trial, *self._outcome(trial))
-            elif are_others:
-                time.sleep(WAIT_SECONDS)  # a worker that dies leaves its trial to us
-            else:
+            elif is_over:
                 break
+            else:
+                time.sleep(WAIT_SECONDS)  # a worker that dies leaves its trial to us
         return self.stopped_by
 
     def _take(self, record: Record, tried: set[int]) -> Trial | None:
         """Return a trial that is now ours, None where there is none."""
         release(record, self.folder)
         rows = record["trials"]
-        free = [row for row in rows if row["state"] == WAITING]
+        free = [row for row in rows if row["state"] == WAITING and self.busy_until[row["number"]] < time.monotonic()]
         again = [
             row for row in rows if row["state"] == FAILED and self.settings["retry"] and row["number"] not in tried
         ]
-        if not free and self.study is not None and len(rows) < record["n_trials"]:
+        if not free and not again and self.study is not None and len(rows) < record["n_trials"]:
             number, overrides = self.study.ask(len(rows))
             rows.append(new_trial(len(rows), overrides, record["space"]["seeds"], study=number))
             free = rows[-1:]
@@ -114,8 +117,8 @@ class Worker:
             if follower.told_at is None:  # a signal to this process, which was handed on
                 self.stopped_by = stopped.exit_code - 128
             return WAITING, None
-        except BusyError:  # another sweep, or a person, trains the same experiment
-            time.sleep(WAIT_SECONDS)
+        except BusyError:  # another sweep trains the same experiment, or what a killed worker has left behind
+            self.busy_until[trial["number"]] = time.monotonic() + BUSY_SECONDS
             return WAITING, None
         except LmexpError as error:
             if follower.reason is not None:  # it was killed by us, and run.json should say why

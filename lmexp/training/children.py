@@ -10,9 +10,11 @@ import ctypes
 import faulthandler
 import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,8 @@ from typing import IO, Any, Protocol
 from lmexp.runs import RunFolder
 
 POLL_SECONDS = 0.02
+ORPHAN_SECONDS = 60.0
+"""What a trial whose worker was killed may take to save a checkpoint."""
 
 
 class Child(Protocol):
@@ -43,7 +47,7 @@ Watch = Callable[[RunFolder, Child], None]
 
 
 def start_process(run: RunFolder, devices: int, lock: IO[str], *, output: IO[str] | None = None) -> Child:
-    """Start one process a device. They hold the lock too: when this process is killed, the run is held until they end."""
+    """Start one process a device; they hold the lock too, so that a run stays held until the last of them has ended."""
     from lmexp.training.start import usable_cores
 
     target = ["-m", "lmexp.training", str(run.path)]
@@ -82,7 +86,7 @@ class Server:
         if devices > 1:
             with open(run.path / "log.txt", "a", encoding="utf-8") as output:
                 return start_process(run, devices, lock, output=output)
-        arguments = (str(run.path), self.plugins, DupFd(lock.fileno()))
+        arguments = (str(run.path), self.plugins, DupFd(lock.fileno()), os.getpid())
         process = self.context.Process(target=_train, args=arguments, daemon=False)
         with _main_module_left_out():
             process.start()
@@ -118,10 +122,10 @@ def _main_module_left_out() -> Iterator[None]:
             main.__file__ = file
 
 
-def _train(path: str, plugins: Sequence[str], lock: Any) -> None:
+def _train(path: str, plugins: Sequence[str], lock: Any, worker: int) -> None:
     """Be the child: train the run in a folder and leave with its exit code."""
     os.setsid()
-    die_with_parent()
+    threading.Thread(target=_end_with, args=(worker,), name="end with the worker", daemon=True).start()
     held = lock.detach()  # noqa: F841 - the lock is held for as long as this process lives
     log = os.open(Path(path) / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     for number in (1, 2):
@@ -133,6 +137,23 @@ def _train(path: str, plugins: Sequence[str], lock: Any) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _end_with(worker: int) -> None:
+    """Stop this process when the worker that asked for it has died; the server that it was forked from may live on.
+
+    A trial that hangs does not stop by a signal, and would hold its run for ever: where it hangs is written to log.txt.
+    """
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(ProcessLookupError):
+            select.select([os.pidfd_open(worker)], [], [])
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(worker, 0)
+                time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    faulthandler.dump_traceback_later(ORPHAN_SECONDS, exit=True)
 
 
 def wait(run: RunFolder, child: Child, watch: Watch | None = None) -> int:

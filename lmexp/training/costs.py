@@ -241,8 +241,8 @@ def _shape_hash(model: LanguageModel, config: TrainConfig) -> str:
     """Return a hash of all that the memory of a step depends on: of an optimizer's numbers, which of them are 0."""
     values = to_dict(config)
     optimizer = {key: bool(one) if isinstance(one, float) else one for key, one in values["optimizer"].items()}
-    parts = [{key: values[key] for key in ("model", "data", "task", "trainer")}, optimizer, torch.__version__]
-    parts += [num_devices(config), source_hash(), type(model).__qualname__]
+    parts: list[Any] = [{key: values[key] for key in ("model", "data", "task", "trainer")}, optimizer]
+    parts += [num_devices(config), source_hash(), torch.__version__]
     parts += [[name, list(one.shape), str(one.dtype), one.requires_grad] for name, one in model.named_parameters()]
     return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=12).hexdigest()
 

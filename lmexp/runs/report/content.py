@@ -21,8 +21,13 @@ ALWAYS = ("train/loss_nats", "val/loss_nats", "val/bits_per_byte")
 AXIS_NAMES = {"steps": "step"}
 
 
-def report_content(entries: Sequence[Entry], *, title: str, command: str, **options: Any) -> dict[str, Any]:
+def report_content(
+    entries: Sequence[Entry], *, title: str, command: str, sweep: dict[str, Any] | None = None, **options: Any
+) -> dict[str, Any]:
     """Return the content of a report over runs; `options` are those of `compare`.
+
+    `sweep` is what is to be said of the sweep that they are of; what it knows of the importance of keys counts more
+    than what the runs alone say.
 
     Runs that cannot be compared are in it too: failures, runs without the metric, groups of other data.
 
@@ -56,7 +61,8 @@ def report_content(entries: Sequence[Entry], *, title: str, command: str, **opti
             for entry, environment in zip(entries, environments, strict=True)
         ],
         "keys": {key: text for key in config_keys if (text := text_of(key))},
-        "importance": importance(comparison) if comparison else [],
+        "importance": (sweep or {}).get("importance") or (importance(comparison) if comparison else []),
+        "sweep": sweep,
         "environment": {"common": common, "differing": differing},
     }
 

@@ -16,9 +16,11 @@ def as_markdown(content: Mapping[str, Any]) -> str:
         parts += [f"## {_plain(content['metric'])}, {content['better']} is better, at {content['at']}"]
         parts += [_groups(content), "\n".join(_statements(content))]
     parts += ["## Notes", "\n".join(f"- {_plain(note)}" for note in content["notes"])] if content["notes"] else []
+    if content.get("sweep"):
+        parts += ["## How the search went", _history(content["sweep"])]
     if content["importance"]:
         rows = [[_plain(row["key"]), f"{row['share']:.0%}"] for row in content["importance"]]
-        parts += ["## What explains the variance, each key alone", _table(["key", "share"], rows)]
+        parts += ["## What explains the variance", _table(["key", "share"], rows)]
     failed = [run for run in content["runs"] if run["error"]]
     if failed:
         rows = [[_plain(run["id"]), run["status"], _plain(run["error"])] for run in failed]
@@ -27,6 +29,14 @@ def as_markdown(content: Mapping[str, Any]) -> str:
         rows = [[_plain(key), _plain(number(value))] for key, value in content["environment"]["common"].items()]
         parts += ["## Environment", _table(["of all runs", ""], rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _history(sweep: Mapping[str, Any]) -> str:
+    rows = [
+        [str(row["trial"]), row["state"], _figure(row["value"]), _figure(row["best"]), _plain(row["choices"])]
+        for row in sweep["history"]
+    ]
+    return _table(["trial", "state", _plain(sweep["metric"]), "best so far", "choices"], rows)
 
 
 def _groups(content: Mapping[str, Any]) -> str:

@@ -4,8 +4,8 @@
    - content: the JSON inside the page, or the newest one from the server when the page is live. Never changed here.
    - state: every choice of the reader. It lives in the address after #, so a view can be linked and back works.
    - render() draws all sections from these two; the heavy ones after the first paint, folded ones when they are opened.
-   Text from runs reaches the page through text nodes and attribute values only. board.js, curves.js and
-   parallel.js draw the three big sections. */
+   Text from runs reaches the page through text nodes and attribute values only. board.js, sweep.js, curves.js
+   and parallel.js draw the big sections. */
 
 const DEFAULTS = {
   q: "", sort: "mean", down: "", hide: [], open: [], rows: false, metric: "", x: "tokens", logx: false, logy: false,
@@ -349,7 +349,7 @@ function environments(keys) {
 /* ---- drawing ---- */
 
 const SECTIONS = [
-  ["curves", () => renderCurves()], ["differences", renderDifferences], ["parallel", () => renderParallel()],
+  ["sweep", () => renderSweep()], ["curves", () => renderCurves()], ["differences", renderDifferences], ["parallel", () => renderParallel()],
   ["importance", renderImportance], ["samples", renderSamples], ["failures", renderFailures],
   ["environment", renderEnvironment],
 ];

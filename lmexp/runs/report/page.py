@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any
 
 STYLES = ("vendor/uPlot.min.css", "page.css")
-SCRIPTS = ("vendor/uPlot.iife.min.js", "board.js", "curves.js", "parallel.js", "page.js")
+SCRIPTS = ("vendor/uPlot.iife.min.js", "board.js", "sweep.js", "curves.js", "parallel.js", "page.js")
 CURVE_DIGITS = 6
 # C0 and C1 without tab and newline, halves of surrogate pairs, and the marks that reorder the text around them.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
