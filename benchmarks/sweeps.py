@@ -143,7 +143,7 @@ def asha(text: str, folder: Path) -> None:
     run(command(text, *space, *length), folder / "grid")
     grid = record(folder / "grid")
     best = min(trial["values"][0] for trial in grid["trials"])
-    steps = sum(_steps(trial) for trial in grid["trials"])
+    steps = sum(_steps(folder / "grid", trial) for trial in grid["trials"])
     print(f"grid of {len(grid['trials'])}: best {best:.4f} bits per byte, {steps} steps")
     for seed in range(5):
         search = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", f"hydra.sweeper.sampler.seed={seed}"]
@@ -153,7 +153,7 @@ def asha(text: str, folder: Path) -> None:
         found = record(own)
         states = [trial["state"] for trial in found["trials"]]
         value = min(trial["values"][0] for trial in found["trials"] if trial["values"])
-        share = sum(_steps(trial) for trial in found["trials"]) / steps
+        share = sum(_steps(own, trial) for trial in found["trials"]) / steps
         print(
             f"asha, seed {seed}: best {value:.4f} ({value / best - 1:+.2%}), {share:.1%} of the steps; "
             f"{states.count('done')} done, {states.count('pruned')} pruned, {states.count('failed')} failed",
@@ -161,8 +161,8 @@ def asha(text: str, folder: Path) -> None:
         )
 
 
-def _steps(trial: dict[str, Any]) -> int:
-    return sum(json.loads((Path(run) / "run.json").read_text())["step"] for run in map(Path, trial["runs"]))
+def _steps(folder: Path, trial: dict[str, Any]) -> int:
+    return sum(json.loads((folder / run / "run.json").read_text())["step"] for run in trial["runs"])
 
 
 def between(text: str, folder: Path) -> None:

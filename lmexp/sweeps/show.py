@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmexp.runs.folder import RunFolder
+from lmexp.runs.likeness import short_names
 from lmexp.runs.metrics import unit_of
 from lmexp.runs.terminal import as_lines
 from lmexp.runs.text import number, one_line
@@ -96,30 +97,38 @@ def values(record: Record, trial: Trial) -> str:
 
 def as_table(record: Record, *, most_rows: int | None = None) -> Any:
     """Return the trials as a table: those at work, the best, and the newest where not all find room."""
+    rows = _shown(record, most_rows)
+    names = short_names({one["key"]: None for one in record["space"]["dimensions"]})
+    is_moving = any(trial["state"] == RUNNING for trial in rows)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("trial", justify="right")
     table.add_column("state")
-    table.add_column("choices", overflow="fold", ratio=1)
-    table.add_column("progress", justify="right")
+    for name in names.values():
+        table.add_column(Text(name), overflow="fold")
+    if is_moving:
+        table.add_column("progress", justify="right")
     for metric in record["metrics"]:
         table.add_column(metric, justify="right", overflow="fold")
     table.add_column("time", justify="right")
-    rows = _shown(record, most_rows)
+    failed = []
     for trial in rows:
         progress, newest = _progress(record, trial)
         is_best = trial["number"] in record["best"]
+        values = dict(_short(text).partition("=")[::2] for text in trial["overrides"])
         table.add_row(
             f"{'* ' if is_best else ''}{trial['number'] + 1}",
             Text(trial["state"], STYLES[trial["state"]]),
-            Text(f"{chosen(trial)}\n{one_line(trial['error'])}" if trial["error"] else chosen(trial)),
-            progress,
+            *(Text(values.get(key, "")) for key in names),
+            *([progress] if is_moving else []),
             *newest,
             _duration(seconds_of(trial)) if seconds_of(trial) else "",
             style="bold" if is_best else "",
         )
+        if trial["error"]:
+            failed.append(Text(f"trial {trial['number'] + 1}: {one_line(trial['error'])}", "red"))
     left = len(record["trials"]) - len(rows)
     more = [Text(f"... and {left} more: lmexp sweep status {record['name']}", "dim")] if left > 0 else []
-    return Group(table, *more, Text(summary_line(record)))
+    return Group(table, *more, *failed, Text(""), Text(summary_line(record)))
 
 
 def _shown(record: Record, most_rows: int | None) -> list[Trial]:
