@@ -141,8 +141,9 @@ def read_plan(overrides: Sequence[str]) -> Plan:
     settings, rest, more = take_settings(parsed)
     problems += more
     own = [override for override in rest if not override.key_or_group.startswith(("hydra.", "hydra/"))]
-    is_search = any(isinstance(override.value(), IntervalSweep) for override in own)
     hydra = [text_of(override) for override in rest if override not in own]
+    own = list({override.key_or_group: override for override in own}.values())  # of a key the last one counts
+    is_search = any(isinstance(override.value(), IntervalSweep) for override in own)
     sweepers = [text for text in hydra if text.startswith("hydra/sweeper=")]
     if not sweepers:
         hydra.append("hydra/sweeper=optuna" if is_search else "hydra/sweeper=lmexp")

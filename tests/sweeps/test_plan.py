@@ -24,6 +24,12 @@ def test_a_grid_is_every_combination_in_hydras_order(folder: Path) -> None:
     ]
 
 
+def test_of_a_key_that_comes_twice_the_last_one_counts(folder: Path) -> None:
+    plan = read_plan(["seed=1,2", "model.dropout=0.1", "trainer.max_steps=20", "trainer.max_steps=100", "seed=3"])
+    assert (plan.grid(), plan.fixed) == ([[]], ("seed=3", "model.dropout=0.1", "trainer.max_steps=100"))
+    assert read_plan(["seed=3", "seed=1,2"]).grid() == [["seed=1"], ["seed=2"]]
+
+
 def test_a_range_a_choice_and_a_glob_are_values(folder: Path) -> None:
     assert trials("seed=range(0,3)") == [["seed=0"], ["seed=1"], ["seed=2"]]
     assert trials("schedule=glob(c*)") == [["schedule=constant"], ["schedule=cosine"]]
