@@ -31,7 +31,7 @@ app = typer.Typer(
 runs_app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(runs_app, name="runs")
 sweep_app = typer.Typer(
-    help="How a sweep (lmexp train -m) stands; end it, or give it more trials.",
+    help="Show a sweep, stop it, or give it more trials.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -162,6 +162,8 @@ def test_twenty_steps_equal_the_golden_losses(name: str, folder: Path, text_file
     lines = [
         f"{row['step']:>3} {key} {value:.6f}" for row in run.metrics for key, value in row.items() if "loss_nats" in key
     ]
+    logged = {key for row in run.metrics for key in row if key.startswith("val/")}
+    assert logged == set(run.config.task.metric_names)  # what a sweep may choose by
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("LMEXP_UPDATE_GOLDEN"):
         path.write_text("\n".join(lines) + "\n")

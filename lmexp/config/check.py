@@ -84,6 +84,8 @@ def unknown_key(key: str) -> Problem:
     """Return what to say about a key that the config does not have: whose it is, or which one is near."""
     group, _, _ = key.partition(".")
     parent, _, leaf = key.rpartition(".")
+    if group == "sweep":
+        return Problem(key, "belongs to a sweep as a whole: lmexp train -m; lmexp explain sweep names its keys")
     if names := owners(key):
         return Problem(key, f"the chosen {group} has no such key; it is a key of {group}={', '.join(names)}")
     if leaf.startswith("_") and leaf.endswith("_"):

@@ -15,6 +15,7 @@ from typing import Any
 from lmexp.config.check import describe_type, did_you_mean, unknown_key
 from lmexp.config.options import default_options, description, list_groups, option_file
 from lmexp.config.schema import OPTIONS, Option, Settings, describe_range
+from lmexp.config.sweep import SweepConfig
 from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, Problem
 
@@ -36,6 +37,8 @@ def explain(key: str | None) -> str:
     if key is None:
         return groups_and_options()
     name, _, option = key.partition("=")
+    if name == "sweep":
+        return "\n\n".join(explain(f"sweep.{field.name}") for field in dataclasses.fields(SweepConfig))
     if name in groups:
         return _describe_option(name, option, groups[name]) if option else _describe_group(name, groups[name])
     schemas = list(_schemas_with(name))
@@ -84,8 +87,9 @@ def _describe_option(group: str, option: str, options: list[str]) -> str:
 def _schemas_with(key: str) -> Iterator[type]:
     """Yield every dataclass that has the key's last part under its first parts."""
     *parents, leaf = key.split(".")
-    schemas: list[type] = [TrainConfig]
-    for part in parents:
+    is_of_sweep = parents[:1] == ["sweep"]
+    schemas: list[type] = [SweepConfig] if is_of_sweep else [TrainConfig]
+    for part in parents[is_of_sweep:]:
         following: list[type] = []
         for schema in schemas:
             annotation = typing.get_type_hints(schema).get(part)

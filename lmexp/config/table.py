@@ -13,6 +13,7 @@ from lmexp.config.check import describe_type
 from lmexp.config.explain import describe_default, field_texts, group_text, source_file
 from lmexp.config.options import CONF, default_options, description
 from lmexp.config.schema import OPTIONS, Option, Settings, describe_range
+from lmexp.config.sweep import SweepConfig
 from lmexp.config.train import TrainConfig
 
 PAGE = CONF.parent / "docs" / "config.md"
@@ -37,6 +38,8 @@ def page() -> str:
         for name, schema in schemas.items():
             keys = _keys(schema, f"{group}.", without=base if shared else None)
             sections += [f"#### {group}: {name}\n", f"{_sentence(schema)}\n", keys or "No keys of its own.\n"]
+    sections += ["### sweep\n", f"{_sentence(SweepConfig)} On the command line of `lmexp train -m`.\n"]
+    sections += [_keys(SweepConfig, "sweep.")]
     return "\n".join(sections)
 
 

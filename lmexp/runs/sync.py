@@ -86,6 +86,11 @@ def sync(
     return pushed
 
 
+def load() -> None:
+    """Import W&B now, which takes most of a second."""
+    import wandb  # noqa: F401
+
+
 def mirror_arguments(run: RunFolder, config: TrainConfig, *, mode: str) -> dict[str, Any]:
     """Return what `wandb.init` is told of a run: the same words while it is trained and when it is replayed."""
     import wandb

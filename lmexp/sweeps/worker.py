@@ -54,7 +54,7 @@ class Worker:
         self.folder, self.plugins, self.settings, self.driver = folder, list(plugins), settings, driver
         self.metrics: list[str] = folder.record["metrics"]
         self.space: dict[str, Any] = folder.record["space"]
-        self.server = Server(plugins)
+        self.server = Server()
         self.study: Any = None
         self.memo: Memo = {}
         self.stopped_by: int | None = None
@@ -105,11 +105,14 @@ class Worker:
     def _outcome(self, trial: Trial) -> tuple[str, str | None]:
         """Run a trial, and return its state with what went wrong."""
         follower = Follower(self, trial, is_first=True)
+        runs: list[str] = []
         try:
             for place in range(max(1, len(trial["seeds"]))):
                 follower = Follower(self, trial, is_first=place == 0)
-                follower.last_look(self._train(trial, place, follower))
-            trial["values"] = values_of(self.metrics, trial["runs"])
+                run = self._train(trial, place, follower)
+                follower.last_look(run)
+                runs.append(str(run.path))
+            trial |= {"runs": runs, "values": values_of(self.metrics, runs)}
             return DONE, None
         except Stopped as stopped:
             if follower.reason is not None:
@@ -134,8 +137,14 @@ class Worker:
             config = replace(config, logger=replace(config.logger, run_group=self.folder.name))
         if trial["retried"]:
             config = replace(config, resume="force")
-        command = ["train", *overrides]
-        return train(config, command=command, plugins=self.plugins, start=self.server.start, watch=follower)
+        return train(
+            config,
+            command=["train", *overrides],
+            plugins=self.plugins,
+            start=self.server.start,
+            watch=follower,
+            sweep=self.folder.name,
+        )
 
     def note(self, trial: Trial, run: str) -> None:
         """Write down which folder a trial has."""
@@ -150,7 +159,7 @@ class Worker:
         with self.folder.open() as record:
             row = record["trials"][trial["number"]]
             row |= {"state": state, "error": error, "driver": None, "began": None, "seconds": round(seconds, 2)}
-            row["values"] = trial["values"] if state == DONE else None
+            row |= {"runs": trial["runs"], "values": trial["values"] if state == DONE else None}
             if self.study is not None and state in ENDED:
                 self.study.tell(row["study"], state, row["values"])
             record |= {"best": best_trials(record), "updated": now()}
@@ -198,9 +207,6 @@ class Follower:
             return
         self.is_known = True
         self.worker.note(self.trial, str(run.path))
-        sweeps = run.record.get("sweeps", [])
-        if self.worker.folder.name not in sweeps:
-            run.update(sweeps=[*sweeps, self.worker.folder.name])
 
     def _is_hopeless(self, run: RunFolder) -> bool:
         """Report the validations since the last look; return whether the run is not worth its end."""

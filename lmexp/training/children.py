@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.reduction import DupFd
@@ -74,8 +74,7 @@ class Server:
     The environment of this process as it is now (threads, devices) is that of every child.
     """
 
-    def __init__(self, plugins: Sequence[str]) -> None:
-        self.plugins = list(plugins)
+    def __init__(self) -> None:
         if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
             multiprocessing.set_start_method("forkserver", force=True)  # joblib's own way means nothing to a child
         self.context = multiprocessing.get_context("forkserver")
@@ -86,7 +85,7 @@ class Server:
         if devices > 1:
             with open(run.path / "log.txt", "a", encoding="utf-8") as output:
                 return start_process(run, devices, lock, output=output)
-        arguments = (str(run.path), self.plugins, DupFd(lock.fileno()), os.getpid())
+        arguments = (str(run.path), DupFd(lock.fileno()), os.getpid())
         process = self.context.Process(target=_train, args=arguments, daemon=False)
         with _main_module_left_out():
             process.start()
@@ -122,7 +121,7 @@ def _main_module_left_out() -> Iterator[None]:
             main.__file__ = file
 
 
-def _train(path: str, plugins: Sequence[str], lock: Any, worker: int) -> None:
+def _train(path: str, lock: Any, worker: int) -> None:
     """Be the child: train the run in a folder and leave with its exit code."""
     os.setsid()
     threading.Thread(target=_end_with, args=(worker,), name="end with the worker", daemon=True).start()

@@ -10,9 +10,11 @@ from lmexp.training.start import loading
 
 with loading():
     import torch.profiler  # noqa: F401
-    import wandb  # noqa: F401
 
     import lmexp.training.loop  # noqa: F401
+    from lmexp.runs import sync
+
+    sync.load()
 
     for _option in (option for options in OPTIONS.values() for option in options.values() if option.name != "hf"):
         with suppress(ImportError):  # an extra that is not installed

@@ -51,11 +51,12 @@ def train(
     say: Callable[[str], None] = lambda text: None,
     start: Start | None = None,
     watch: Watch | None = None,
+    sweep: str | None = None,
 ) -> RunFolder:
     """Train what a config says, or show it when it is there, and return its folder.
 
     With more than one device, training runs in processes of its own; with `start`, in what that starts, under the eyes
-    of `watch`.
+    of `watch`. A `sweep` that it is a trial of is noted in run.json.
 
     Raises:
         LmexpError: with the exit code that the outcome has.
@@ -67,6 +68,7 @@ def train(
     _require_trained_tokens(config, corpus)
     with open_run(config, corpus, plugins, say) as (run, decision, lock):
         if decision is Decision.show:
+            _note_sweep(run, sweep)
             say(f"{run.path} is done already")
             return run
         say(f"training {run.path}" if decision is Decision.begin else f"going on with {run.path}")
@@ -76,6 +78,7 @@ def train(
         _settle_batch_size(run, config, corpus)
         run.create(config)
         run.update(command=list(command), heartbeat=now(), status="running", **provenance(plugins))
+        _note_sweep(run, sweep)
         devices = config.trainer.devices or count_gpus()
         if devices > 1 or start is not None:
             code = wait(run, (start or start_process)(run, devices, lock), watch)
@@ -86,6 +89,13 @@ def train(
 
             train_from_folder(run, corpus)
         return run
+
+
+def _note_sweep(run: RunFolder, sweep: str | None) -> None:
+    """Note that a run is a trial of a sweep; its lock is held, and no child writes yet."""
+    before = run.record.get("sweeps", [])
+    if sweep is not None and sweep not in before:
+        run.update(sweeps=[*before, sweep])
 
 
 @contextmanager

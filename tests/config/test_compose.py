@@ -171,6 +171,9 @@ def test_a_value_that_cannot_be_says_what_can() -> None:
     assert sorted(problems(*cases)) == sorted(cases.values())
 
 
+LAUNCHERS = "basic, joblib, submitit_local, submitit_slurm"
+
+
 def test_a_choice_that_cannot_be_says_what_can() -> None:
     cases = {
         "~seed": "seed: is part of every run; ~ cannot take it away",
@@ -181,7 +184,7 @@ def test_a_choice_that_cannot_be_says_what_can() -> None:
         "model=null": f"model: takes one of its options: {MODELS}",
         "optimizer=[sgd]": "optimizer: takes one of its options: muon, adamw, sgd",
         "debug=[fast,slow]": "debug: has no option 'slow'; options: fast, overfit, profile",
-        "hydra/launcher=joblib": "hydra/launcher: has no option 'joblib'; options: basic",
+        "hydra/launcher=dask": "hydra/launcher: has no option 'dask'; options: " + LAUNCHERS,
     }
     assert sorted(problems(*cases)) == sorted(cases.values())
 
@@ -442,7 +445,7 @@ def test_the_problems_of_every_trial_are_said_once_before_the_first_runs() -> No
             "train", ["model=lstm,lsmt", "seed=0,-1,x", "trainer.accumulate=0", "model.dropout=interval(0,1)"]
         )
     assert sorted(str(caught.value).split("\n")) == [
-        "model.dropout: the basic sweeper takes lists and range(), not intervals",
+        "model.dropout: an interval is searched: hydra/sweeper=optuna; a grid takes lists and range()",
         f"model: has no option 'lsmt'; did you mean lstm?; options: {MODELS}",
         "seed: must be a whole number, not x",
         "seed: must be at least 0, not -1",
