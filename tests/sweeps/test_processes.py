@@ -208,3 +208,40 @@ def test_two_ranks_in_a_sweep_leave_one_folder_a_run(tmp_path: Path, common: lis
     assert sorted(entry.name for entry in (tmp_path / "outputs/lmexp").iterdir()) == sorted(
         [run.path.name for run in runs(tmp_path)] + ["sweeps"]
     )
+
+
+SBATCH = """#!/bin/sh
+# Runs the tasks of a Slurm array here, as Slurm would on its nodes.
+for script; do :; done
+cp "$script" "$SLURM_SCRIPTS/submitted.sh"
+for task in 0 1; do
+  SLURM_JOB_ID=7 SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task SLURM_JOB_NUM_NODES=1 SLURM_NTASKS=1 SLURM_PROCID=0 \\
+  SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_JOB_NODELIST=localhost setsid sh "$script" > "$SLURM_SCRIPTS/$task.log" 2>&1 &
+done
+echo "Submitted batch job 7"
+"""
+SRUN = """#!/bin/sh
+while [ "${1#-}" != "$1" ]; do case "$1" in --output|--error) shift;; esac; shift; done
+exec "$@"
+"""
+SACCT = """#!/bin/sh
+echo "JobID|State|NodeList"
+"""
+
+
+def test_submitit_writes_a_slurm_array_of_workers(
+    tmp_path: Path, common: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT)):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_SCRIPTS", str(tmp_path / "bin"))
+    launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=30", "hydra.launcher.array_parallelism=2"]
+    found, _ = sweep(tmp_path / "work", *common, *launcher, "seed=1,2,3")
+    script = (tmp_path / "bin/submitted.sh").read_text()
+    assert "#SBATCH --array=0-1%2" in script
+    assert "#SBATCH --time=30" in script
+    assert "#SBATCH --signal=USR2@" in script  # submitit puts the worker into the queue again then
+    assert [trial["state"] for trial in found["trials"]] == ["done"] * 3
