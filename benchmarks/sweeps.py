@@ -147,7 +147,13 @@ def asha(text: str, folder: Path) -> None:
     print(f"grid of {len(grid['trials'])}: best {best:.4f} bits per byte, {steps} steps")
     for seed in range(5):
         search = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", f"hydra.sweeper.sampler.seed={seed}"]
-        search += ["hydra/sweeper/pruner=asha", "hydra.sweeper.n_trials=24", "logger=none", f"project=seed{seed}"]
+        search += [
+            "hydra/sweeper/pruner=asha",
+            "hydra.sweeper.pruner.min_resource=2",
+            "hydra.sweeper.n_trials=24",
+            "logger=none",
+            f"project=seed{seed}",
+        ]
         own = folder / f"asha{seed}"
         run(command(text, *space, *length, *search), own)
         found = record(own)

@@ -127,7 +127,7 @@ def build_sampler(settings: dict[str, Any], dimensions: list[Dimension], number:
     """Return Optuna's sampler for the trial of this number."""
     rest = {key: value for key, value in settings.items() if key not in ("name", "seed")}
     if settings["name"] == "grid":  # the seed is that of the order, the journal knows how far it is
-        return optuna.samplers.GridSampler({one.key: _grid_of(one) for one in dimensions}, seed=settings["seed"])
+        return _Grid({one.key: _grid_of(one) for one in dimensions}, seed=settings["seed"])
     samplers: dict[str, Any] = {
         "tpe": optuna.samplers.TPESampler,
         "random": optuna.samplers.RandomSampler,
@@ -136,6 +136,13 @@ def build_sampler(settings: dict[str, Any], dimensions: list[Dimension], number:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return samplers[settings["name"]](seed=settings["seed"] * 1_000_003 + number, **rest)
+
+
+class _Grid(optuna.samplers.GridSampler):
+    """Optuna's grid, which would end the study after its last combination: here the number of trials does."""
+
+    def after_trial(self, *_: Any) -> None:
+        """Do nothing."""
 
 
 def _grid_of(dimension: Dimension) -> list[Any]:

@@ -48,12 +48,16 @@ def test_a_search_in_two_parts_asks_the_same_as_one_in_one(folder: Path, sampler
 
 def test_a_grid_is_gone_through_once_in_an_order_of_the_seed(folder: Path) -> None:
     space = ["model.num_layers=1,2,3", "model.hidden_size=range(16,65,16)", "hydra/sweeper=optuna"]
-    orders = []
+    orders: list[list[tuple[str, ...]]] = []
     for seed in (0, 1):
         options = [*space, "hydra/sweeper/sampler=grid", f"hydra.sweeper.sampler.seed={seed}"]
         sweep = SweepFolder(folder / str(seed))
         study = Study(sweep, begin(sweep, read_plan(options), [], []))
-        orders.append([tuple(study.ask(number)[1]) for number in range(12)])
+        orders.append([])
+        for number in range(12):
+            found, overrides = study.ask(number)
+            study.tell(found, DONE, [1.0])
+            orders[-1].append(tuple(overrides))
     assert len(set(orders[0])) == len(set(orders[1])) == 12
     assert set(orders[0]) == set(orders[1])
     assert orders[0] != orders[1]
