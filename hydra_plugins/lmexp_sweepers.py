@@ -46,7 +46,7 @@ class OptunaSweeperConf:
 
     defaults: list[Any] = field(default_factory=lambda: [{"sampler": "tpe"}, {"pruner": "none"}])
     _target_: str = "hydra_plugins.lmexp_sweepers.WorkerSweeper"
-    n_trials: int = 20
+    n_trials: int | None = None
     sampler: Any = MISSING
     pruner: Any = MISSING
 

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, LmexpError, MissingPackageError, Problem
 from lmexp.runs.metrics import direction_of
 
+DEFAULT_TRIALS = 20
 RECORDED = ("parameters", "flops", "tokens", "seconds_trained", "peak_memory_bytes")
 """What run.json says of a run beside its metrics, and less of is better."""
 
@@ -40,6 +42,15 @@ class Dimension:
     def is_number(self) -> bool:
         """Whether a search may take any number between two ends."""
         return self.low is not None
+
+    @property
+    def grid(self) -> tuple[Any, ...]:
+        """Every value: texts, or the numbers of a range."""
+        if self.low is None or self.high is None:
+            return self.values
+        step = self.step or 1
+        numbers = [self.low + place * step for place in range(int((self.high - self.low) / step + 1e-9) + 1)]
+        return tuple(int(number) if self.is_integer else number for number in numbers)
 
 
 @dataclass(frozen=True)
@@ -176,7 +187,7 @@ def read_plan(overrides: Sequence[str]) -> Plan:
         dimensions=tuple(dimensions),
         seeds=tuple(seeds),
         settings=settings,
-        search=_search(composed.sweeper) if is_search else None,
+        search=_search(composed.sweeper, dimensions) if is_search else None,
         launcher=launcher,
         hydra=tuple(hydra),
         metrics=tuple(settings.metric or [trials[0].task.metric_names[0]]),
@@ -216,8 +227,8 @@ def _space(overrides: Sequence[Override], is_search: bool) -> tuple[list[Dimensi
     return dimensions, fixed, seeds
 
 
-def _search(composed: DictConfig) -> Search:
-    """Return the settings of the search."""
+def _search(composed: DictConfig, dimensions: Sequence[Dimension]) -> Search:
+    """Return the settings of the search; of a grid there are not more trials than combinations."""
     problems: list[Problem] = []
     parts: list[Any] = []
     for name, options in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
@@ -225,15 +236,17 @@ def _search(composed: DictConfig) -> Search:
         part = options[values["name"]](**{key: value for key, value in values.items() if key != "name"})
         problems += problems_of(part, f"hydra.sweeper.{name}.")
         parts.append(part)
-    if not isinstance(composed.n_trials, int) or composed.n_trials < 1:
-        problems.append(
-            Problem("hydra.sweeper.n_trials", f"must be a whole number, at least 1, not {composed.n_trials}")
-        )
+    count = composed.n_trials
+    if count is not None and (not isinstance(count, int) or count < 1):
+        problems.append(Problem("hydra.sweeper.n_trials", f"must be a whole number, at least 1, not {count}"))
     if problems:
         raise ConfigError(problems)
     if find_spec("optuna") is None:
         raise MissingPackageError("optuna", "sweep")
-    return Search(composed.n_trials, *parts)
+    if parts[0].name == "grid":
+        combinations = math.prod(len(dimension.grid) for dimension in dimensions)
+        return Search(min(count or combinations, combinations), *parts)
+    return Search(count or DEFAULT_TRIALS, *parts)
 
 
 def _problems_of_conditions(when: dict[str, str], dimensions: Sequence[Dimension]) -> Iterator[Problem]:

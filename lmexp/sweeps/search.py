@@ -127,7 +127,7 @@ def build_sampler(settings: dict[str, Any], dimensions: list[Dimension], number:
     """Return Optuna's sampler for the trial of this number."""
     rest = {key: value for key, value in settings.items() if key not in ("name", "seed")}
     if settings["name"] == "grid":  # the seed is that of the order, the journal knows how far it is
-        return _Grid({one.key: _grid_of(one) for one in dimensions}, seed=settings["seed"])
+        return _Grid({one.key: list(one.grid) for one in dimensions}, seed=settings["seed"])
     samplers: dict[str, Any] = {
         "tpe": optuna.samplers.TPESampler,
         "random": optuna.samplers.RandomSampler,
@@ -143,25 +143,6 @@ class _Grid(optuna.samplers.GridSampler):
 
     def after_trial(self, *_: Any) -> None:
         """Do nothing."""
-
-
-def _grid_of(dimension: Dimension) -> list[Any]:
-    if not dimension.is_number:
-        return list(dimension.values)
-    assert dimension.low is not None
-    assert dimension.high is not None
-    step = dimension.step or 1
-    count = int((dimension.high - dimension.low) / step + 1e-9) + 1
-    values = [dimension.low + place * step for place in range(count)]
-    return [int(value) if dimension.is_integer else value for value in values]
-
-
-def grid_size(dimensions: list[Dimension]) -> int:
-    """Return how many combinations there are."""
-    size = 1
-    for dimension in dimensions:
-        size *= len(_grid_of(dimension))
-    return size
 
 
 def build_pruner(settings: dict[str, Any]) -> optuna.pruners.BasePruner:

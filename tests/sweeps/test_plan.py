@@ -60,6 +60,14 @@ def test_an_interval_is_searched_and_seeds_are_repeats(folder: Path) -> None:
     assert (layers.low, layers.high, layers.step, layers.is_integer) == (1, 3, 1, True)
 
 
+def test_a_grid_of_optuna_has_as_many_trials_as_combinations(folder: Path) -> None:
+    space = ["seed=7", "model.num_layers=range(1,4)", "model.dropout=0.1,0.2", "hydra/sweeper/sampler=grid"]
+    for given, expected in (([], 6), (["hydra.sweeper.n_trials=4"], 4), (["hydra.sweeper.n_trials=40"], 6)):
+        search = read_plan([*space, "hydra/sweeper=optuna", *given]).search
+        assert search is not None
+        assert search.n_trials == expected
+
+
 def test_the_metric_is_the_first_of_the_task_and_may_be_several(folder: Path) -> None:
     assert read_plan(["seed=1,2"]).metrics == ("val/bits_per_byte",)
     assert read_plan(["experiment=classify_demo", "seed=1,2"]).metrics == ("val/loss_nats",)
