@@ -14,7 +14,8 @@ from lmexp.config.compose import CONF, hydra_searchpath, register_schemas
 from lmexp.config.plugins import load_plugins
 from lmexp.errors import ConfigError, Problem, Stopped
 from lmexp.runs.folder import now
-from lmexp.sweeps.plan import Plan, directions, read_plan
+from lmexp.sweeps.check import directions
+from lmexp.sweeps.plan import Plan, read_plan
 from lmexp.sweeps.record import DONE, FAILED, FOLDER, PRUNED, Record, SweepFolder, new_trial
 from lmexp.sweeps.show import Watcher, closing_lines
 from lmexp.sweeps.worker import work
@@ -24,11 +25,8 @@ class Job:
     """What Hydra's launcher runs: a worker. It travels to other processes, so it holds plain values."""
 
     def __init__(self, folder: SweepFolder, plan: Plan, plugins: Sequence[str]) -> None:
-        self.folder, self.plugins, self.num_workers = (
-            SweepFolder(folder.path.absolute()),
-            list(plugins),
-            plan.num_workers,
-        )
+        self.folder = SweepFolder(folder.path.absolute())
+        self.plugins, self.num_workers = list(plugins), plan.num_workers
         self.settings = {key: getattr(plan.settings, key) for key in ("retry", "timeout_seconds", "max_memory_gb")}
         self.beside = plan.num_workers if plan.shares_machine else 1
         self.working_folder = Path.cwd()
