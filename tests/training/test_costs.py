@@ -274,3 +274,27 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_a_simulation_has_found_is_kept_for_runs_of_the_same_shapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMEXP_CACHE", str(tmp_path))
+
+    def memory_of(*overrides: str) -> int:
+        found = count(
+            compose("train", [*SMALL, "model=transformer_tiny", "optimizer=sgd", "optimizer.momentum=0", *overrides])
+        ).memory
+        assert found is not None
+        return found.optimizer_state
+
+    def kept() -> int:
+        return len(list((tmp_path / "memory").glob("*.json")))
+
+    first = memory_of()
+    assert (memory_of("seed=1", "optimizer.learning_rate=0.3"), kept()) == (first, 1)
+    assert memory_of("optimizer.momentum=0.9") > first  # it needs a state that SGD alone does without
+    assert (memory_of("optimizer.momentum=0.8") > first, kept()) == (True, 2)
+    for path in (tmp_path / "memory").glob("*.json"):
+        path.write_text("damaged")
+    assert memory_of() == first
