@@ -20,17 +20,18 @@ class WorkerSweeper(Sweeper):
 
     def __init__(self, **settings: Any) -> None:
         self.launcher: Any = None
-        self.num_workers = 1
+        self.job: Any = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.num_workers = getattr(task_function, "num_workers", 1)
+        self.job = task_function
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        workers: Sequence[Sequence[str]] = [[] for _ in range(self.num_workers)]
-        return [job.return_value for job in self.launcher.launch(workers, initial_job_idx=0)]  # raises what it raised
+        workers: Sequence[Sequence[str]] = [[] for _ in range(self.job.num_workers)]
+        returned = self.launcher.launch(workers, initial_job_idx=0)
+        self.job.outcomes = [job.return_value for job in returned]  # this raises what a worker has raised
 
 
 @dataclass

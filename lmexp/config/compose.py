@@ -82,7 +82,10 @@ def compose_trials(
         found = dict.fromkeys(problems)
         choices = [values for override in parsed if (values := _choices(override, found, search))]
         for choice in islice(_trials(choices), at_most):
-            config, problems = _compose(command, parse(keep(choice))[0], memo)
+            of_trial = parse(keep(choice))[0]
+            parent = extend.parent_of(of_trial)
+            composed = _compose(command, of_trial, memo) if parent is None else _compose_longer(parent, of_trial)
+            config, problems = composed
             found.update(dict.fromkeys(problems))
             trials += [config] if config is not None else []
     if found:

@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 
 from lmexp.config.compose import CONF, hydra_searchpath, register_schemas
 from lmexp.config.plugins import load_plugins
-from lmexp.errors import ConfigError, Problem, Stopped
+from lmexp.errors import ConfigError, LmexpError, Problem, RunError, Stopped
 from lmexp.runs.folder import now
 from lmexp.sweeps.check import directions
 from lmexp.sweeps.plan import Plan, read_plan
-from lmexp.sweeps.record import DONE, FAILED, FOLDER, PRUNED, Record, SweepFolder, new_trial
+from lmexp.sweeps.record import DONE, FAILED, FOLDER, PRUNED, WAITING, Record, SweepFolder, new_trial
 from lmexp.sweeps.show import Watcher, closing_lines
 from lmexp.sweeps.worker import work
 
@@ -30,17 +30,18 @@ class Job:
         self.settings = {key: getattr(plan.settings, key) for key in ("retry", "timeout_seconds", "max_memory_gb")}
         self.beside = plan.num_workers if plan.shares_machine else 1
         self.working_folder = Path.cwd()
-        self.stopped_by: int | None = None
-        """The signal that ended a worker in this process."""
+        self.outcomes: list[int | str | None] = []
+        """What ended each worker before the last trial: a signal, or an error."""
 
-    def __call__(self, composed: DictConfig) -> None:
+    def __call__(self, composed: DictConfig) -> int | str | None:
         os.chdir(self.working_folder)
         load_plugins(self.plugins)
         place = HydraConfig.get().job.num
         GlobalHydra.instance().clear()  # the worker composes the configs of its trials
-        self.stopped_by = work(
-            self.folder, settings=self.settings, plugins=self.plugins, place=place, beside=self.beside
-        )
+        try:
+            return work(self.folder, settings=self.settings, plugins=self.plugins, place=place, beside=self.beside)
+        except LmexpError as error:
+            return str(error)
 
 
 def sweep(
@@ -61,11 +62,13 @@ def sweep(
     job = Job(folder, plan, plugins)
     with Watcher(folder, say):
         _launch(job, plan)
+    if error := next((outcome for outcome in job.outcomes if isinstance(outcome, str)), None):
+        raise RunError(error)
     record = folder.record
     for line in closing_lines(folder, record):
         say(line)
-    if job.stopped_by is not None:
-        raise Stopped(f"stopped; the same command goes on with {folder.name}", job.stopped_by)
+    if number := next((outcome for outcome in job.outcomes if isinstance(outcome, int)), None):
+        raise Stopped(f"stopped; the same command goes on with {folder.name}", number)
     return int(any(trial["state"] == FAILED for trial in record["trials"]))
 
 
@@ -87,16 +90,20 @@ def begin(
             if plan.search:
                 record["n_trials"] = max(record["n_trials"], plan.search.n_trials)
             else:
-                known = [trial["overrides"] for trial in record["trials"]]
-                new = [one for one in plan.grid() if one not in known]
+                known = {tuple(trial["overrides"]) for trial in record["trials"]}
+                new = [one for one in plan.grid() if tuple(one) not in known]
                 record["trials"] += [new_trial(number, one, []) for number, one in enumerate(new, len(known))]
                 record["n_trials"] = len(record["trials"])
+            for trial in record["trials"]:
+                if trial["state"] in (DONE, PRUNED) and not all(Path(run).is_dir() for run in trial["runs"]):
+                    trial |= {"state": WAITING, "runs": [], "values": None}  # a person has deleted its run
         else:
             better = plan.settings.better.name if plan.settings.better else None
             trials = [] if plan.search else [new_trial(number, one, []) for number, one in enumerate(plan.grid())]
             record |= {
                 "name": plan.name,
                 "command": ["train", "-m", *overrides],
+                "working_folder": str(Path.cwd()),
                 "plugins": list(plugins),
                 "created": now(),
                 "space": plan.space,

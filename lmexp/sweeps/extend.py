@@ -1,8 +1,9 @@
 """`lmexp sweep extend`: more trials for a sweep that is there."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 
-from lmexp.errors import ConfigError, Problem
+from lmexp.errors import ConfigError, Problem, RunError
 from lmexp.sweeps.drive import sweep
 from lmexp.sweeps.record import SweepFolder
 
@@ -16,15 +17,20 @@ def extend(folder: SweepFolder, more: Sequence[str], *, plugins: Sequence[str], 
     Raises:
         ConfigError: what is asked for cannot be added.
     """
-    record = folder.record
+    record, folder = folder.record, SweepFolder(folder.path.absolute())
     overrides = [text for text in record["command"][2:] if not text.startswith("sweep.name=")]
     if "sampler" in record["space"]:
         overrides = [text for text in overrides if not text.startswith(f"{TRIALS}=")]
         overrides.append(f"{TRIALS}={_number(record['n_trials'], more)}")
     else:
+        values = {one["key"]: list(one["values"]) for one in record["space"]["dimensions"]}
         for text in more:
-            overrides = _with_values(overrides, text, {one["key"] for one in record["space"]["dimensions"]})
-    return sweep([*overrides, f"sweep.name={folder.name}"], plugins=plugins, say=say, extends=True)
+            overrides = _with_values(overrides, text, values)
+    try:
+        with contextlib.chdir(record["working_folder"]):  # paths in its command line are seen from there
+            return sweep([*overrides, f"sweep.name={folder.name}"], plugins=plugins, say=say, extends=True)
+    except FileNotFoundError:
+        raise RunError(f"{folder.path} was begun in {record['working_folder']}, which is not there any more") from None
 
 
 def _number(before: int, more: Sequence[str]) -> int:
@@ -34,9 +40,11 @@ def _number(before: int, more: Sequence[str]) -> int:
     return int(text)
 
 
-def _with_values(overrides: Sequence[str], text: str, keys: set[str]) -> list[str]:
-    key, equals, values = text.partition("=")
-    if not equals or key not in keys:
-        message = f"does not vary in this sweep, so it cannot have more values; these do: {', '.join(sorted(keys))}"
+def _with_values(overrides: Sequence[str], text: str, values: dict[str, list[str]]) -> list[str]:
+    """Return a command line in which a key has further values; `values` are those that it has."""
+    key, equals, given = text.partition("=")
+    if not equals or key not in values:
+        message = f"does not vary in this sweep, so it cannot have more values; these do: {', '.join(values)}"
         raise ConfigError([Problem(key, message)])
-    return [f"{one},{values}" if one.partition("=")[0] == key else one for one in overrides]
+    values[key].append(given)
+    return [*(one for one in overrides if one.partition("=")[0] != key), f"{key}={','.join(values[key])}"]

@@ -58,7 +58,7 @@ class SweepFolder:
             return {}
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read ({error}); its runs are not touched: delete {self.path}") from None
-        if not isinstance(record, dict) or not isinstance(record.get("trials"), list):
+        if not _is_whole(record):
             raise RunError(f"{path} holds no sweep; its runs are not touched: delete {self.path}")
         return record
 
@@ -92,8 +92,12 @@ class SweepFolder:
     def driver(self) -> Iterator[str]:
         """Be a worker of this sweep, for as long as this process lives."""
         folder, name = self.path / "drivers", uuid.uuid4().hex[:8]
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / name, "w", encoding="utf-8") as file:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            opened = open(folder / name, "w", encoding="utf-8")  # noqa: SIM115 - open for as long as it lives
+        except OSError as error:
+            raise storage_error(error, folder) from None
+        with opened as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(str(os.getpid()))
             file.flush()
@@ -126,6 +130,15 @@ class SweepFolder:
     def go_on(self) -> None:
         """Take that back."""
         (self.path / "stop").unlink(missing_ok=True)
+
+
+def _is_whole(record: Any) -> bool:
+    """Return whether a record, and each of its trials, has what every one of ours has."""
+    keys = ("name", "command", "space", "metrics", "directions", "n_trials", "trials", "best")
+    if not isinstance(record, dict) or any(key not in record for key in keys) or not isinstance(record["trials"], list):
+        return False
+    wanted = new_trial(0, [], []).keys()
+    return all(isinstance(trial, dict) and wanted <= trial.keys() for trial in record["trials"])
 
 
 def new_trial(number: int, overrides: list[str], seeds: list[str], **more: Any) -> Trial:

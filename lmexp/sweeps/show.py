@@ -149,7 +149,7 @@ def _progress(record: Record, trial: Trial) -> tuple[str, list[str]]:
     nothing = [""] * len(record["metrics"])
     if not trial["runs"] or trial["state"] == WAITING:
         return "", nothing
-    run = RunFolder(Path(trial["runs"][-1]))
+    run = RunFolder(Path(record["working_folder"], trial["runs"][-1]))
     found = run.record
     step, most = last_step(run), found.get("max_steps")
     metrics = found.get("metrics", {})
@@ -207,6 +207,8 @@ def closing_lines(folder: SweepFolder, record: Record) -> list[str]:
     for trial in record["trials"]:
         if trial["state"] == FAILED:
             lines.append(f"  failed: trial {trial['number'] + 1} ({chosen(trial)}): {one_line(trial['error'] or '')}")
+    if any(trial["state"] == FAILED for trial in record["trials"]):
+        lines.append("  the same command with sweep.retry=true runs them again")
     for best in record["best"][:3]:
         trial = record["trials"][best]
         lines.append(f"  best: {' '.join(trial['overrides'])}  {trial['runs'][0] if trial['runs'] else ''}")

@@ -37,7 +37,7 @@ from lmexp.sweeps.record import (
     release,
     values_of,
 )
-from lmexp.training.children import Child, Server, die_with_parent, kill, resident_bytes, tell
+from lmexp.training.children import STOPS, Child, Server, die_with_parent, kill, resident_bytes, tell
 from lmexp.training.start import train, usable_cores
 
 LOOK_SECONDS = 0.05
@@ -68,6 +68,15 @@ class Worker:
             with self.folder.open() as record:
                 self.study = Study(self.folder, record)
                 self.study.forget_unknown(record)
+        before = {number: signal.signal(number, self._note_signal) for number in STOPS}
+        try:
+            self._take_trials()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self.stopped_by
+
+    def _take_trials(self) -> None:
         tried: set[int] = set()
         while self.stopped_by is None and not self.folder.is_stopping:
             with self.folder.open() as record:
@@ -80,7 +89,10 @@ class Worker:
                 break
             else:
                 time.sleep(WAIT_SECONDS)  # a worker that dies leaves its trial to us
-        return self.stopped_by
+
+    def _note_signal(self, number: int, _: Any) -> None:
+        """Take no further trial; one that is at work is told."""
+        self.stopped_by = self.stopped_by or number
 
     def _take(self, record: Record, tried: set[int]) -> Trial | None:
         """Return a trial that is now ours, None where there is none."""
@@ -114,12 +126,8 @@ class Worker:
                 runs.append(str(run.path))
             trial |= {"runs": runs, "values": values_of(self.metrics, runs)}
             return DONE, None
-        except Stopped as stopped:
-            if follower.reason is not None:
-                return follower.reason
-            if follower.told_at is None:  # a signal to this process, which was handed on
-                self.stopped_by = stopped.exit_code - 128
-            return WAITING, None
+        except Stopped:
+            return follower.reason or (WAITING, None)
         except BusyError:  # another sweep trains the same experiment, or what a killed worker has left behind
             self.busy_until[trial["number"]] = time.monotonic() + BUSY_SECONDS
             return WAITING, None
@@ -127,6 +135,8 @@ class Worker:
             if follower.reason is not None:  # it was killed by us, and run.json should say why
                 RunFolder(Path(trial["runs"][-1])).update(error=follower.reason[1])
                 return follower.reason
+            if follower.told_at is not None or self.stopped_by is not None:  # it did not stop by itself
+                return WAITING, None
             return FAILED, str(error)
 
     def _train(self, trial: Trial, place: int, follower: "Follower") -> RunFolder:
@@ -135,16 +145,9 @@ class Worker:
         config = compose("train", overrides, memo=self.memo)
         if isinstance(config.logger, WandbConfig) and config.logger.run_group is None:
             config = replace(config, logger=replace(config.logger, run_group=self.folder.name))
-        if trial["retried"]:
-            config = replace(config, resume="force")
-        return train(
-            config,
-            command=["train", *overrides],
-            plugins=self.plugins,
-            start=self.server.start,
-            watch=follower,
-            sweep=self.folder.name,
-        )
+        options: dict[str, Any] = {"start": self.server.start, "watch": follower, "retry": trial["retried"]}
+        command = ["train", *overrides]
+        return train(config, command=command, plugins=self.plugins, sweep=self.folder.name, **options)
 
     def note(self, trial: Trial, run: str) -> None:
         """Write down which folder a trial has."""
@@ -170,7 +173,7 @@ class Follower:
 
     def __init__(self, worker: Worker, trial: Trial, *, is_first: bool) -> None:
         self.worker, self.trial, self.is_first = worker, trial, is_first
-        self.began = self.looked = time.monotonic()
+        self.began = self.looked = 0.0
         self.told_at: float | None = None
         self.reason: tuple[str, str | None] | None = None
         self.is_known = False
@@ -180,10 +183,10 @@ class Follower:
         now = time.monotonic()
         if now - self.looked < LOOK_SECONDS:
             return
-        self.looked = now
+        self.began, self.looked = self.began or now, now
         self._make_known(run)
         if self.told_at is not None:
-            if now - self.told_at > GRACE_SECONDS:
+            if (self.reason is not None and self.reason[0] == FAILED) or now - self.told_at > GRACE_SECONDS:
                 kill(child)
             return
         limit, most = self.worker.settings["timeout_seconds"], self.worker.settings["max_memory_gb"]
@@ -194,7 +197,7 @@ class Follower:
         elif self._is_hopeless(run):
             self.reason = (PRUNED, None)
             self._ask_to_stop(child)
-        elif self.worker.folder.is_stopping:
+        elif self.worker.folder.is_stopping or self.worker.stopped_by is not None:
             self._ask_to_stop(child)
 
     def last_look(self, run: RunFolder) -> None:

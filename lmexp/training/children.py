@@ -26,6 +26,7 @@ from typing import IO, Any, Protocol
 from lmexp.runs import RunFolder
 
 POLL_SECONDS = 0.02
+STOPS = (signal.SIGTERM, signal.SIGINT)
 ORPHAN_SECONDS = 60.0
 """What a trial whose worker was killed may take to save a checkpoint."""
 
@@ -85,11 +86,25 @@ class Server:
         if devices > 1:
             with open(run.path / "log.txt", "a", encoding="utf-8") as output:
                 return start_process(run, devices, lock, output=output)
-        arguments = (str(run.path), DupFd(lock.fileno()), os.getpid())
+        arguments = (str(run.path), _Shared(lock.fileno()), os.getpid())
         process = self.context.Process(target=_train, args=arguments, daemon=False)
         with _main_module_left_out():
             process.start()
         return _Forked(process)
+
+
+class _Shared:
+    """An open file that goes to the child with the request to fork it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __reduce__(self) -> Any:
+        return _received, (DupFd(self.descriptor),)
+
+
+def _received(duplicate: Any) -> _Shared:
+    return _Shared(duplicate.detach())
 
 
 class _Forked:
@@ -121,11 +136,11 @@ def _main_module_left_out() -> Iterator[None]:
             main.__file__ = file
 
 
-def _train(path: str, lock: Any, worker: int) -> None:
-    """Be the child: train the run in a folder and leave with its exit code."""
+def _train(path: str, lock: _Shared, worker: int) -> None:
+    """Be the child: train the run in a folder and leave with its exit code; the lock is held as long as it lives."""
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until StopSignals takes them: a stop must not be a crash
     threading.Thread(target=_end_with, args=(worker,), name="end with the worker", daemon=True).start()
-    held = lock.detach()  # noqa: F841 - the lock is held for as long as this process lives
     log = os.open(Path(path) / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     for number in (1, 2):
         os.dup2(log, number)
@@ -158,10 +173,13 @@ def _end_with(worker: int) -> None:
 def wait(run: RunFolder, child: Child, watch: Watch | None = None) -> int:
     """Return the exit code of a child once it has ended; signals to this process are handed on."""
 
-    def forward(number: int, _: Any) -> None:
-        tell(child, signal.SIGTERM if number == signal.SIGTERM else signal.SIGINT)
+    def forward(number: int, frame: Any) -> None:
+        tell(child, number)
+        before = handlers[number]
+        if callable(before) and before is not signal.default_int_handler:
+            before(number, frame)
 
-    handlers = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers: dict[int, Any] = {number: signal.signal(number, forward) for number in STOPS}
     try:
         while (code := child.poll()) is None:
             if watch is not None:
@@ -181,8 +199,9 @@ def tell(child: Child, number: int) -> None:
 
 def kill(child: Child) -> None:
     """End a child and all that it has started, at once."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
+    for end in (os.killpg, os.kill):  # it may not have a group of its own yet
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            end(child.pid, signal.SIGKILL)
 
 
 def resident_bytes(child: Child) -> int:

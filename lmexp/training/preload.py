@@ -3,10 +3,13 @@
 Not transformers, which takes seconds and which few trials need.
 """
 
+import signal
 from contextlib import suppress
 
 from lmexp.config.schema import OPTIONS, built_class
 from lmexp.training.start import loading
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which knows what to do
 
 with loading():
     import torch.profiler  # noqa: F401

@@ -30,6 +30,7 @@ class StopSignals:
         for number in (signal.SIGTERM, signal.SIGINT):
             before = signal.signal(number, self._receive)
             self._before.setdefault(number, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))  # what a trial begins without
 
     def restore(self) -> None:
         """Give the signals back."""

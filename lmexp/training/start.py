@@ -52,11 +52,13 @@ def train(
     start: Start | None = None,
     watch: Watch | None = None,
     sweep: str | None = None,
+    retry: bool = False,
 ) -> RunFolder:
     """Train what a config says, or show it when it is there, and return its folder.
 
     With more than one device, training runs in processes of its own; with `start`, in what that starts, under the eyes
-    of `watch`. A `sweep` that it is a trial of is noted in run.json.
+    of `watch`. A `sweep` that it is a trial of is noted in run.json. `retry` goes on with what failed, as resume=force
+    does.
 
     Raises:
         LmexpError: with the exit code that the outcome has.
@@ -66,7 +68,7 @@ def train(
     corpus = prepare(config.data, config.tokenizer)
     check_length(corpus, config.data, accumulate=config.trainer.accumulate)
     _require_trained_tokens(config, corpus)
-    with open_run(config, corpus, plugins, say) as (run, decision, lock):
+    with open_run(config, corpus, plugins, say, retry=retry) as (run, decision, lock):
         if decision is Decision.show:
             _note_sweep(run, sweep)
             say(f"{run.path} is done already")
@@ -117,7 +119,7 @@ def loading() -> Iterator[None]:
 
 @contextmanager
 def open_run(
-    config: TrainConfig, corpus: Corpus, plugins: Sequence[str], say: Callable[[str], None]
+    config: TrainConfig, corpus: Corpus, plugins: Sequence[str], say: Callable[[str], None], *, retry: bool = False
 ) -> Iterator[tuple[RunFolder, Decision, IO[str]]]:
     """Hold the folder of an experiment, and say what to do with it; the open file is the lock.
 
@@ -142,7 +144,7 @@ def open_run(
         if config.resume == "never" and run.record:
             continue
         with run.lock() as lock:
-            decision = _decide(run, config, plugins, identity, say)
+            decision = _decide(run, config, plugins, identity, say, retry=retry)
             if decision is not None:
                 yield run, decision, lock
                 return
@@ -154,6 +156,8 @@ def _decide(
     plugins: Sequence[str],
     identity: dict[str, Any],
     say: Callable[[str], None],
+    *,
+    retry: bool,
 ) -> Decision | None:
     """Return what to do with a folder, None to look at the next one."""
     record = run.record
@@ -167,7 +171,7 @@ def _decide(
             return Decision.show
         say(f"{run.path} was made by other code; a new folder is made beside it")
         return None
-    if config.resume == "force" or (same_code and status != "failed"):
+    if retry or config.resume == "force" or (same_code and status != "failed"):
         return Decision.go_on
     choices = "resume=force goes on from its last checkpoint, resume=never starts again in a new folder"
     if status == "failed":
