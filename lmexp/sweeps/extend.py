@@ -25,7 +25,7 @@ def extend(folder: SweepFolder, more: Sequence[str], *, plugins: Sequence[str], 
     else:
         values = {one["key"]: list(one["values"]) for one in record["space"]["dimensions"]}
         for text in more:
-            overrides = _with_values(overrides, text, values)
+            overrides = with_values(overrides, text, values)
     try:
         with contextlib.chdir(record["working_folder"]):  # paths in its command line are seen from there
             return sweep([*overrides, f"sweep.name={folder.name}"], plugins=plugins, say=say, extends=True)
@@ -40,7 +40,7 @@ def _number(before: int, more: Sequence[str]) -> int:
     return int(text)
 
 
-def _with_values(overrides: Sequence[str], text: str, values: dict[str, list[str]]) -> list[str]:
+def with_values(overrides: Sequence[str], text: str, values: dict[str, list[str]]) -> list[str]:
     """Return a command line in which a key has further values; `values` are those that it has."""
     key, equals, given = text.partition("=")
     if not equals or key not in values:

@@ -201,6 +201,21 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_goes_on(tmp_path: Path,
     assert [trial["state"] for trial in found["trials"]] == ["done", "done"]
 
 
+@pytest.mark.parametrize("moment", ["as a trial begins", "at its last step"])
+def test_a_signal_at_a_bad_moment_loses_nothing(tmp_path: Path, common: list[str], moment: str) -> None:
+    line = ["train", "-m", *common, "seed=1,2,3"]
+    process = start(tmp_path, *line)
+    wait_until(lambda: states(tmp_path)[:2] == ["done", "running"])
+    if moment == "at its last step":
+        wait_until(lambda: len(runs(tmp_path)) > 1 and any("12" in str(run.metrics[-1:]) for run in runs(tmp_path)[1:]))
+    process.send_signal(signal.SIGTERM)
+    code, output = finish(process)
+    assert code == 143, output
+    assert set(states(tmp_path)) <= {"done", "waiting"}
+    found, _ = sweep(tmp_path, *line[2:])
+    assert [trial["state"] for trial in found["trials"]] == ["done"] * 3
+
+
 def test_two_ranks_in_a_sweep_leave_one_folder_a_run(tmp_path: Path, common: list[str]) -> None:
     found, _ = sweep(tmp_path, *common, "trainer=ddp_cpu", "trainer.devices=1,2", "seed=1")
     assert [trial["state"] for trial in found["trials"]] == ["done", "done"]

@@ -11,6 +11,7 @@ import pytest
 
 from lmexp.errors import ConfigError, RunError
 from lmexp.sweeps.drive import begin
+from lmexp.sweeps.extend import with_values
 from lmexp.sweeps.plan import read_plan
 from lmexp.sweeps.record import DONE, FAILED, RUNNING, SweepFolder, best_trials, find_sweep, new_trial, release
 
@@ -54,7 +55,7 @@ def test_a_trial_of_a_killed_worker_is_free_and_that_of_a_living_one_is_not(fold
         assert [trial["state"] for trial in record["trials"]] == ["waiting", "running"]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"trials": 3}', "\0"])
+@pytest.mark.parametrize("content", ["{", "[]", '{"trials": 3}', '{"trials": []}', "\0"])
 def test_a_damaged_record_is_named(folder: Path, content: str) -> None:
     (folder / "sweep.json").write_text(content)
     with pytest.raises(RunError, match=r"sweep.json .*its runs are not touched"):
@@ -87,3 +88,22 @@ def test_a_named_sweep_refuses_another_space_and_may_be_extended(folder: Path) -
     begin(sweep, plan(*first), first, [])
     assert [trial["overrides"] for trial in sweep.record["trials"]] == [[f"model.dropout=0.{n}"] for n in (1, 2, 3)]
     assert json.loads((sweep.path / "sweep.json").read_text())["command"][2:] == more
+
+
+def test_a_trial_whose_run_was_deleted_is_run_again(folder: Path) -> None:
+    sweep, overrides = SweepFolder(folder / "mine"), ["seed=1,2"]
+    begin(sweep, read_plan(overrides), overrides, [])
+    with sweep.open() as record:
+        (folder / "there").mkdir()
+        for trial, run in zip(record["trials"], ("there", "gone"), strict=True):
+            trial |= {"state": DONE, "runs": [run], "values": [1.0]}
+    begin(sweep, read_plan(overrides), overrides, [])
+    assert [trial["state"] for trial in sweep.record["trials"]] == [DONE, "waiting"]
+
+
+def test_further_values_come_after_those_that_are_there(folder: Path) -> None:
+    values = {"seed": ["0", "1"], "model.dropout": ["0.1"]}
+    line = ["model=lstm", "seed=range(0,2)", "model.dropout=choice(0.1)"]
+    assert with_values(line, "seed=4,5", values) == ["model=lstm", "model.dropout=choice(0.1)", "seed=0,1,4,5"]
+    with pytest.raises(ConfigError, match=r"model: does not vary in this sweep, .*; these do: seed, model.dropout"):
+        with_values(line, "model=gpt2", values)
