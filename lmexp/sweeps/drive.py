@@ -47,7 +47,7 @@ class Job:
 def sweep(
     overrides: Sequence[str], *, plugins: Sequence[str], say: Callable[[str], None], extends: bool = False
 ) -> int:
-    """Run every trial and return the exit code: 0, or 1 where a trial has failed.
+    """Run every trial and return the exit code: 0, or that of the first trial that failed.
 
     A sweep that is there goes on; where its space is another one, only if this `extends` it.
 
@@ -69,7 +69,7 @@ def sweep(
         say(line)
     if number := next((outcome for outcome in job.outcomes if isinstance(outcome, int)), None):
         raise Stopped(f"stopped; the same command goes on with {folder.name}", number)
-    return int(any(trial["state"] == FAILED for trial in record["trials"]))
+    return next((trial["exit_code"] for trial in record["trials"] if trial["state"] == FAILED), 0)
 
 
 def begin(

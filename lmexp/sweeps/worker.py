@@ -110,7 +110,7 @@ class Worker:
             if row["state"] == FAILED and self.study is not None:
                 row["study"] = self.study.ask_again(row)
             row["retried"] = row["retried"] or row["state"] == FAILED
-            row |= {"state": RUNNING, "driver": self.driver, "began": time.time(), "error": None}
+            row |= {"state": RUNNING, "driver": self.driver, "began": time.time(), "error": None, "exit_code": 1}
             return copy.deepcopy(row)
         return None
 
@@ -135,8 +135,10 @@ class Worker:
             if follower.reason is not None:  # it was killed by us, and run.json should say why
                 RunFolder(Path(trial["runs"][-1])).update(error=follower.reason[1])
                 return follower.reason
-            if follower.told_at is not None or self.stopped_by is not None:  # it did not stop by itself
+            if follower.told_at is not None:  # it did not stop by itself, and was killed
+                RunFolder(Path(trial["runs"][-1])).update(status="stopped", error=None)
                 return WAITING, None
+            trial["exit_code"] = error.exit_code
             return FAILED, str(error)
 
     def _train(self, trial: Trial, place: int, follower: "Follower") -> RunFolder:
@@ -162,7 +164,11 @@ class Worker:
         with self.folder.open() as record:
             row = record["trials"][trial["number"]]
             row |= {"state": state, "error": error, "driver": None, "began": None, "seconds": round(seconds, 2)}
-            row |= {"runs": trial["runs"], "values": trial["values"] if state == DONE else None}
+            row |= {
+                "exit_code": trial["exit_code"],
+                "runs": trial["runs"],
+                "values": trial["values"] if state == DONE else None,
+            }
             if self.study is not None and state in ENDED:
                 self.study.tell(row["study"], state, row["values"])
             record |= {"best": best_trials(record), "updated": now()}

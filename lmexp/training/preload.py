@@ -7,9 +7,10 @@ import signal
 from contextlib import suppress
 
 from lmexp.config.schema import OPTIONS, built_class
+from lmexp.training.children import STOPS
 from lmexp.training.start import loading
 
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which knows what to do
+signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # a fork must not die of what stops a trial before it is one
 
 with loading():
     import torch.profiler  # noqa: F401

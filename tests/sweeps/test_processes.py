@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.faulty import PLUGIN
 from lmexp.runs import RunFolder
+from lmexp.sweeps.show import last_step
 from tests.training.setups import TINY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -207,7 +208,7 @@ def test_a_signal_at_a_bad_moment_loses_nothing(tmp_path: Path, common: list[str
     process = start(tmp_path, *line)
     wait_until(lambda: states(tmp_path)[:2] == ["done", "running"])
     if moment == "at its last step":
-        wait_until(lambda: len(runs(tmp_path)) > 1 and any("12" in str(run.metrics[-1:]) for run in runs(tmp_path)[1:]))
+        wait_until(lambda: any(run.record["seed"] == 2 and last_step(run) == 12 for run in runs(tmp_path)))
     process.send_signal(signal.SIGTERM)
     code, output = finish(process)
     assert code == 143, output
