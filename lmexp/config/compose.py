@@ -26,6 +26,7 @@ from lmexp.config.check import FREE, describe_type, field_type, is_known, owners
 from lmexp.config.files import problems_of_choice
 from lmexp.config.options import CONF as CONF
 from lmexp.config.options import default_options, list_groups, shadowed
+from lmexp.config.options import forget_foreign_schemas as forget_foreign_schemas
 from lmexp.config.options import hydra_searchpath as hydra_searchpath
 from lmexp.config.options import register_schemas as register_schemas
 from lmexp.config.schema import OPTIONS

@@ -110,6 +110,19 @@ def register_schemas() -> None:
         _stored["", "train"] = TrainConfig
 
 
+def forget_foreign_schemas() -> None:
+    """Take what plug-ins have registered out of Hydra's store: it travels to processes that cannot import them yet.
+
+    `register_schemas` puts it back.
+    """
+    repository = ConfigStore.instance().repo
+    for (group, name), schema in list(_stored.items()):
+        if group and is_foreign(schema):
+            for there in (repository["schema"][group], repository.get(group, {})):
+                there.pop(f"{name}.yaml", None)
+            del _stored[group, name]
+
+
 def hydra_searchpath(overrides: Sequence[str] = ()) -> list[str]:
     """Return the override that lets Hydra find the working folder's own conf/, if there is one."""
     own = own_conf()

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lmexp.config.compose import CONF, hydra_searchpath, register_schemas
+from lmexp.config.compose import CONF, forget_foreign_schemas, hydra_searchpath, register_schemas
 from lmexp.config.plugins import load_plugins
 from lmexp.errors import ConfigError, LmexpError, Problem, RunError, Stopped
 from lmexp.runs.folder import now
@@ -146,6 +146,7 @@ def opening_line(folder: SweepFolder, record: Record, plan: Plan) -> str:
 def _launch(job: Job, plan: Plan) -> None:
     """Let Hydra's launcher start the workers and wait for them."""
     register_schemas()
+    forget_foreign_schemas()  # each worker loads the plug-ins itself
     argv, sys.argv = sys.argv, ["lmexp", "-m", *hydra_searchpath(plan.hydra), *plan.hydra]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(job)()

@@ -139,10 +139,8 @@ def _main_module_left_out() -> Iterator[None]:
 def _train(path: str, lock: _Shared, worker: int) -> None:
     """Be the child: train the run in a folder and leave with its exit code; the lock is held as long as it lives."""
     os.setsid()
-    for (
-        number
-    ) in STOPS:  # they are blocked until StopSignals takes them; once it is over, only the end is to be written
-        signal.signal(int(number), lambda *_: None)
+    for stop in STOPS:  # blocked until StopSignals takes them; when that is over, only the end is to be written
+        signal.signal(stop, lambda *_: None)
     threading.Thread(target=_end_with, args=(worker,), name="end with the worker", daemon=True).start()
     log = os.open(Path(path) / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     for number in (1, 2):

@@ -145,7 +145,7 @@ def test_a_search_prunes_and_what_was_pruned_can_be_continued(tmp_path: Path, co
 
 
 def test_two_at_once_with_joblib_and_repeats_over_seeds(tmp_path: Path, common: list[str]) -> None:
-    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *FAULTY, "schedule.is_healthy=true"]
     space = ["model.hidden_size=16,32", "optimizer.learning_rate=interval(0.001,0.01)", "seed=1,2"]
     aims = ["sweep.metric=val/loss_nats,parameters", "hydra.sweeper.n_trials=4", "hydra/sweeper/sampler=random"]
     found, output = sweep(tmp_path, *common, *joblib, *space, *aims)
