@@ -20,6 +20,8 @@ from lmexp.config.train import TrainConfig
 from lmexp.errors import BusyError, RunError, StorageError
 
 HEARTBEAT_SECONDS = 10.0
+SECONDS_TO_LOCK = 1.0
+"""Who only looks at a run holds it for a moment too."""
 
 
 class RunFolder:
@@ -167,7 +169,7 @@ class RunFolder:
         except OSError as error:
             raise storage_error(error, self.path) from None
         with file:
-            if not _lock_within_seconds(file):
+            if not lock_within(file, SECONDS_TO_LOCK):
                 file.seek(0)
                 raise BusyError(f"{self.path} is being trained by {file.read().strip() or 'another process'}")
             file.truncate(0)
@@ -278,9 +280,9 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _lock_within_seconds(file: IO[str]) -> bool:
-    """Try for a second: who only looks at a run holds it for a moment too."""
-    end = time.monotonic() + 1
+def lock_within(file: IO[str], seconds: float) -> bool:
+    """Return whether an open file could be locked for this process within some seconds."""
+    end = time.monotonic() + seconds
     while not _try_lock(file):
         if time.monotonic() > end:
             return False

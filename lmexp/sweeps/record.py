@@ -16,14 +16,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from lmexp.errors import RunError
-from lmexp.runs.folder import RunFolder, replace_file, storage_error
+from lmexp.errors import RunError, StorageError
+from lmexp.runs.folder import RunFolder, lock_within, replace_file, storage_error
 
 WAITING, RUNNING, DONE, FAILED, PRUNED = "waiting", "running", "done", "failed", "pruned"
 ENDED = (DONE, FAILED, PRUNED)
 FOLDER = "sweeps"
+SECONDS_TO_LOCK = 20.0
 Record = dict[str, Any]
 Trial = dict[str, Any]
 
@@ -76,7 +77,7 @@ class SweepFolder:
         except OSError as error:
             raise storage_error(error, self.path) from None
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            require_lock(lock)
             record = self.record
             before = json.dumps(record)
             yield record
@@ -130,6 +131,16 @@ class SweepFolder:
     def go_on(self) -> None:
         """Take that back."""
         (self.path / "stop").unlink(missing_ok=True)
+
+
+def require_lock(file: IO[str]) -> None:
+    """Lock a file that others hold for moments only.
+
+    Raises:
+        StorageError: somebody holds it for longer.
+    """
+    if not lock_within(file, SECONDS_TO_LOCK):
+        raise StorageError(f"{file.name} is locked by a process that does not let go; find it with: fuser {file.name}")
 
 
 def _is_whole(record: Any) -> bool:

@@ -5,7 +5,6 @@ number of trials is a total. A sampler is made anew for each question, seeded by
 trial: a search that was cut off goes on as if it had not been, and workers do not draw the same.
 """
 
-import fcntl
 import logging
 import warnings
 from pathlib import Path
@@ -21,7 +20,7 @@ from optuna.trial import Trial, TrialState
 
 from lmexp.errors import RunError, StorageError
 from lmexp.sweeps.plan import Dimension, applicable
-from lmexp.sweeps.record import DONE, FAILED, PRUNED, Record, SweepFolder
+from lmexp.sweeps.record import DONE, FAILED, PRUNED, Record, SweepFolder, require_lock
 from lmexp.sweeps.record import Trial as Row
 
 optuna.logging.set_verbosity(logging.ERROR)
@@ -50,6 +49,8 @@ class Study:
             )
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror or error}") from None
+        except StorageError:
+            raise
         except Exception as error:  # json, key, type: as many as a damaged file has ways
             raise RunError(f"{path} is damaged ({error}); its runs are not touched: delete {folder.path}") from None
 
@@ -201,7 +202,11 @@ class _FileLock(BaseJournalFileLock):
 
     def acquire(self) -> bool:
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - open while it is held
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            require_lock(self._file)
+        except StorageError:
+            self.release()
+            raise
         return True
 
     def release(self) -> None:

@@ -127,6 +127,13 @@ def test_two_drivers_share_the_work(tmp_path: Path, common: list[str]) -> None:
     )
 
 
+def test_wandb_groups_the_runs_of_a_sweep(tmp_path: Path, common: list[str]) -> None:
+    found, _ = sweep(tmp_path, *common, "logger=wandb", "seed=1")
+    (run,) = runs(tmp_path)
+    assert run.config.logger.run_group == found["name"]  # type: ignore[attr-defined]
+    assert list((run.path / "wandb").glob("offline-run-*"))
+
+
 def test_a_search_prunes_and_what_was_pruned_can_be_continued(tmp_path: Path, common: list[str]) -> None:
     space = ["optimizer.learning_rate=tag(log,interval(1e-5,1e-1))", "hydra.sweeper.n_trials=6", *FAULTY]
     slow = ["schedule.is_healthy=true", "schedule.seconds_a_step=0.03", "trainer.max_steps=24"]

@@ -1,11 +1,12 @@
 """Optuna behind a sweep: a search that was cut off goes on as if it had not been, and a torn journal is read."""
 
+import fcntl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lmexp.errors import RunError
+from lmexp.errors import RunError, StorageError
 from lmexp.sweeps.drive import begin
 from lmexp.sweeps.plan import read_plan
 from lmexp.sweeps.record import DONE, FAILED, PRUNED, SweepFolder, new_trial
@@ -70,6 +71,29 @@ def test_asha_ends_what_is_worse_at_the_same_validation(folder: Path) -> None:
     assert study.should_prune(bad, 1, 9.0)
     study.tell(bad, PRUNED, None)
     study.tell(bad, PRUNED, None)  # a worker that was killed between telling and writing tells again
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband", "asha"])
+def test_every_pruner_ends_a_hopeless_trial_and_no_good_one(folder: Path, pruner: str) -> None:
+    study, _, _ = study_in(folder, f"hydra/sweeper/pruner={pruner}")
+    ended = []
+    for number in range(12):
+        found, _ = study.ask(number)
+        value = 9.0 if number > 7 else 1.0 - 0.01 * number
+        is_ended = any(study.should_prune(found, step, value) for step in range(1, 10))
+        study.tell(found, PRUNED if is_ended else DONE, [value])
+        ended.append(is_ended)
+    assert ended[:8] == [False] * 8
+    assert any(ended[8:])
+
+
+def test_a_journal_that_somebody_holds_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmexp.sweeps.record.SECONDS_TO_LOCK", 0.1)
+    _, record, sweep = study_in(folder)
+    with open(sweep.journal.with_suffix(".lock"), "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match=r"journal.lock is locked by a process that does not let go"):
+            Study(sweep, record)
 
 
 def test_a_failed_trial_is_tried_again_with_its_values(folder: Path) -> None:
