@@ -198,7 +198,8 @@ class Task(LightningModule):
         counters.loss_sum += loss.detach()
         counters.losses_summed += 1
         counters.batches_seen += 1
-        counters.tokens_seen += batch.get("num_tokens", self.tokens_per_step // self.accumulate)
+        tokens = batch["num_tokens"] if "num_tokens" in batch else self.tokens_per_step // self.accumulate
+        counters.tokens_seen += tokens
 
     def _optimizer_step(self, optimizer: Any) -> None:
         factor = self.schedule(self.steps_done - 1)
