@@ -64,6 +64,7 @@ class SearchSettings(Settings):
     """A part of Optuna by its name."""
 
     name: str = ""
+    """Which one it is."""
 
 
 @dataclass(kw_only=True)
@@ -72,8 +73,11 @@ class TPEConfig(SearchSettings):
 
     name: str = "tpe"
     seed: int = setting(0, at_least=0)
+    """Another seed, another order of questions."""
     n_startup_trials: int = setting(10, at_least=1)
+    """Random trials before it has learned enough."""
     multivariate: bool = setting(False)
+    """Learn how keys go together, too."""
 
 
 @dataclass(kw_only=True)
@@ -82,6 +86,7 @@ class RandomConfig(SearchSettings):
 
     name: str = "random"
     seed: int = setting(0, at_least=0)
+    """Another seed, another order of questions."""
 
 
 @dataclass(kw_only=True)
@@ -90,7 +95,9 @@ class CmaEsConfig(SearchSettings):
 
     name: str = "cmaes"
     seed: int = setting(0, at_least=0)
+    """Another seed, another order of questions."""
     n_startup_trials: int = setting(1, at_least=1)
+    """Independent trials before the first generation."""
 
 
 @dataclass(kw_only=True)
@@ -99,6 +106,7 @@ class GridConfig(SearchSettings):
 
     name: str = "grid"
     seed: int = setting(0, at_least=0)
+    """Another seed, another order of questions."""
 
 
 @dataclass(kw_only=True)
@@ -114,7 +122,9 @@ class MedianConfig(SearchSettings):
 
     name: str = "median"
     n_startup_trials: int = setting(5, at_least=0)
+    """Trials that are over before any is ended."""
     n_warmup_steps: int = setting(0, at_least=0)
+    """Validations of a trial before it can be ended."""
 
 
 @dataclass(kw_only=True)
@@ -125,8 +135,11 @@ class ASHAConfig(SearchSettings):
 
     name: str = "asha"
     min_resource: int = setting(1, at_least=1)
+    """Validations before the first rung."""
     reduction_factor: int = setting(4, at_least=2)
+    """One of so many goes on from a rung."""
     min_early_stopping_rate: int = setting(0, at_least=0)
+    """So many rungs from below are left out."""
 
 
 @dataclass(kw_only=True)
@@ -135,7 +148,9 @@ class HyperbandConfig(SearchSettings):
 
     name: str = "hyperband"
     min_resource: int = setting(1, at_least=1)
+    """Validations before the first rung."""
     reduction_factor: int = setting(3, at_least=2)
+    """One of so many goes on from a rung."""
 
 
 SAMPLERS: dict[str, type[SearchSettings]] = {
