@@ -12,6 +12,7 @@ many       200 trials: do the driver's memory and the time between trials grow?
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -212,7 +213,7 @@ def joblib(text: str, folder: Path) -> None:
 
 
 def many(text: str, folder: Path) -> None:
-    """Print the driver's memory and the time between trials along 200 trials."""
+    """Print the driver's memory and the time between trials along 200 trials, also as a share of the trials' own."""
     memory: list[int] = []
 
     def watch(process: subprocess.Popen[str]) -> None:
@@ -220,8 +221,11 @@ def many(text: str, folder: Path) -> None:
             memory.append(int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
 
     gaps = gaps_of(text, folder, 200, watch)
-    parts = [gaps[:50], gaps[-50:]]
-    print("between trials, median: first 50 {:.2f} s, last 50 {:.2f} s".format(*map(statistics.median, parts)))
+    starts = sorted(map(float, (folder / "clock.txt").read_text().split()))
+    whole = [after - before for before, after in itertools.pairwise(starts)]
+    for name, part in (("first 50", slice(0, 50)), ("last 50", slice(-50, None))):
+        gap, length = statistics.median(gaps[part]), statistics.median(whole[part])
+        print(f"{name}: {gap:.2f} s between trials, {gap / length:.2f} of the time from trial to trial")
     tenth = max(1, len(memory) // 10)
     early, late = (max(part) / 1e6 for part in (memory[tenth : 2 * tenth], memory[-tenth:]))
     print(f"driver's memory: {early:.0f} MB in the second tenth, {late:.0f} MB in the last")
