@@ -193,7 +193,10 @@ class Task(LightningModule):
             self._carried[slot] = carried.detach()
         loss = loss_sum / num_targets
         penalised = loss if self.model.penalty is None else loss + self.model.penalty
-        with self._without_sync() if slot + 1 < self.accumulate else nullcontext():
+        if slot + 1 < self.accumulate:
+            with self._without_sync():
+                self.manual_backward(penalised / self.accumulate)
+        else:
             self.manual_backward(penalised / self.accumulate)
         counters.loss_sum += loss.detach()
         counters.losses_summed += 1
