@@ -57,4 +57,4 @@ _store.store(group="hydra/sweeper", name="lmexp", node=GridSweeperConf, provider
 _store.store(group="hydra/sweeper", name="optuna", node=OptunaSweeperConf, provider="lmexp")
 for _part, _options in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
     for _name, _schema in _options.items():
-        _store.store(group=f"hydra/sweeper/{_part}", name=_name, node=_schema, provider="lmexp")
+        _store.store(group=f"hydra/sweeper/{_part}", name=_name, node=_schema(name=_name), provider="lmexp")

@@ -33,7 +33,7 @@ class SweepConfig(Settings):
     name: str | None = setting(None)
     """What the sweep is called; null makes it from the command line, so that the same command is the same sweep."""
     metric: list[str] = setting(default_factory=list)
-    """What says which trial is best, such as val/accuracy; null takes the first one of the task. Several, such as
+    """What says which trial is best, such as val/accuracy; [] takes the first one of the task. Several, such as
     [val/loss_nats,parameters], are searched for the best compromises (hydra/sweeper=optuna)."""
     better: Better | None = setting(None)
     """lower or higher, for metrics of your own; null knows it from the name."""
@@ -71,7 +71,6 @@ class SearchSettings(Settings):
 class TPEConfig(SearchSettings):
     """Tree-structured Parzen estimators: learns where good trials lie (Optuna's default)."""
 
-    name: str = "tpe"
     seed: int = setting(0, at_least=0)
     """Another seed, another order of questions."""
     n_startup_trials: int = setting(10, at_least=1)
@@ -84,7 +83,6 @@ class TPEConfig(SearchSettings):
 class RandomConfig(SearchSettings):
     """Independent draws."""
 
-    name: str = "random"
     seed: int = setting(0, at_least=0)
     """Another seed, another order of questions."""
 
@@ -93,7 +91,6 @@ class RandomConfig(SearchSettings):
 class CmaEsConfig(SearchSettings):
     """Covariance matrix adaptation, for several numbers at once (pip install cmaes)."""
 
-    name: str = "cmaes"
     seed: int = setting(0, at_least=0)
     """Another seed, another order of questions."""
     n_startup_trials: int = setting(1, at_least=1)
@@ -104,7 +101,6 @@ class CmaEsConfig(SearchSettings):
 class GridConfig(SearchSettings):
     """Every combination once, in an order that the seed draws: with a pruner."""
 
-    name: str = "grid"
     seed: int = setting(0, at_least=0)
     """Another seed, another order of questions."""
 
@@ -113,14 +109,11 @@ class GridConfig(SearchSettings):
 class NoPrunerConfig(SearchSettings):
     """Every trial runs to its end."""
 
-    name: str = "none"
-
 
 @dataclass(kw_only=True)
 class MedianConfig(SearchSettings):
     """Ends a trial that is worse than the median of the others at the same validation."""
 
-    name: str = "median"
     n_startup_trials: int = setting(5, at_least=0)
     """Trials that are over before any is ended."""
     n_warmup_steps: int = setting(0, at_least=0)
@@ -133,7 +126,6 @@ class ASHAConfig(SearchSettings):
     are at validations min_resource x reduction_factor^k.
     """
 
-    name: str = "asha"
     min_resource: int = setting(1, at_least=1)
     """Validations before the first rung."""
     reduction_factor: int = setting(4, at_least=2)
@@ -146,7 +138,6 @@ class ASHAConfig(SearchSettings):
 class HyperbandConfig(SearchSettings):
     """Several halvings beside each other, from bold to cautious (Li et al. 2017)."""
 
-    name: str = "hyperband"
     min_resource: int = setting(1, at_least=1)
     """Validations before the first rung."""
     reduction_factor: int = setting(3, at_least=2)

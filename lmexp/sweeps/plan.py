@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +21,7 @@ from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, MissingPackageError, Problem
 from lmexp.sweeps.check import problems_of_conditions, problems_of_plan
 
+GRID, SEARCH = "hydra/sweeper=lmexp", "hydra/sweeper=optuna"
 DEFAULT_TRIALS = 20
 
 
@@ -106,7 +108,7 @@ class Plan:
         """Return the overrides of a trial without those whose condition (`sweep.when`) does not hold."""
         return applicable(trial, (*self.fixed, *trial), self.settings.when)
 
-    @property
+    @cached_property
     def num_workers(self) -> int:
         """Trials at once."""
         says = self.launcher.get("n_jobs") or self.launcher.get("array_parallelism") or 1
@@ -152,16 +154,8 @@ def read_plan(overrides: Sequence[str]) -> Plan:
     hydra = [text_of(override) for override in rest if override not in own]
     own = list({override.key_or_group: override for override in own}.values())  # of a key the last one counts
     is_search = any(isinstance(override.value(), IntervalSweep) for override in own)
-    sweepers = [text for text in hydra if text.startswith("hydra/sweeper=")]
-    if not sweepers:
-        hydra.append("hydra/sweeper=optuna" if is_search else "hydra/sweeper=lmexp")
-    elif sweepers[-1] == "hydra/sweeper=optuna":
-        is_search = True
-    elif sweepers[-1] != "hydra/sweeper=lmexp":
-        message = f"{sweepers[-1]}: take lmexp (every combination; the default) or optuna (a search)"
-        raise ConfigError([*problems, Problem("", message)])
-    elif is_search:
-        problems.append(Problem("hydra/sweeper", "an interval is searched by optuna; leave hydra/sweeper out"))
+    sweeper = _sweeper(hydra, has_interval=is_search)
+    hydra, is_search = list(dict.fromkeys([*hydra, sweeper])), sweeper == SEARCH
     dimensions, fixed, seeds = _space(own, is_search)
     when = settings.when if settings else {}
     problems += problems_of_conditions(when, dimensions)
@@ -197,6 +191,23 @@ def read_plan(overrides: Sequence[str]) -> Plan:
     return plan
 
 
+def _sweeper(hydra: Sequence[str], *, has_interval: bool) -> str:
+    """Return the override that chooses the sweeper: the one given, or a search where there is an interval.
+
+    Raises:
+        ConfigError: it is none of ours, or a grid is to take an interval.
+    """
+    given = [text for text in hydra if text.startswith("hydra/sweeper=")]
+    if not given:
+        return SEARCH if has_interval else GRID
+    if given[-1] not in (SEARCH, GRID):
+        message = f"{given[-1]}: take lmexp (every combination; the default) or optuna (a search)"
+        raise ConfigError([Problem("", message)])
+    if has_interval and given[-1] == GRID:
+        raise ConfigError([Problem("hydra/sweeper", "an interval is searched by optuna; leave hydra/sweeper out")])
+    return given[-1]
+
+
 def _space(overrides: Sequence[Override], is_search: bool) -> tuple[list[Dimension], list[str], list[str]]:
     """Return what varies, what does not, and the seeds of each trial of a search."""
     dimensions: list[Dimension] = []
@@ -230,7 +241,7 @@ def _search(composed: DictConfig, dimensions: Sequence[Dimension]) -> Search:
     parts: list[Any] = []
     for name, options in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
         values: Any = OmegaConf.to_container(composed[name])
-        part = options[values["name"]](**{key: value for key, value in values.items() if key != "name"})
+        part = options[values["name"]](**values)
         problems += problems_of(part, f"hydra.sweeper.{name}.")
         parts.append(part)
     count = composed.n_trials

@@ -1,6 +1,5 @@
 """Sweeps with real processes: trials that go wrong, drivers that are killed, several at once. Hard time limits."""
 
-import contextlib
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ import benchmarks
 from lmexp.runs import RunFolder
 from lmexp.sweeps.show import last_step
 from tests.training.setups import TINY
+from tests.training.test_processes import finish
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 SECONDS = 180
@@ -38,15 +38,6 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    try:
-        output, _ = process.communicate(timeout=SECONDS)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, output
 
 
 def sweep(folder: Path, *overrides: str, code: int = 0) -> tuple[dict[str, Any], str]:
