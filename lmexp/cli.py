@@ -92,7 +92,7 @@ def train(
         if show_help:
             from lmexp.config.explain import groups_and_options
 
-            print(TRAIN_HELP.format(groups=groups_and_options()))
+            print(TRAIN_HELP.format(groups=groups_and_options("train")))
             return
         unknown = [text for text in overrides if text.startswith("-")]
         if unknown or cfg not in (None, "job"):
@@ -114,6 +114,65 @@ def train(
 
         run = train_config(config, command=sys.argv[1:], plugins=plugins, say=_say)
         print(summary(run))
+
+
+PREPARE_HELP = """\
+Usage: lmexp prepare [corpus=OPTION] [KEY=VALUE] ... out=FOLDER
+
+Make clean training text from documents: extract, clean, deduplicate, redact, decontaminate, split.
+A second run does only what has changed; one that was cut off goes on.
+
+  lmexp prepare corpus.path=documents out=text               whatever mixture of files lies in a folder
+  lmexp prepare corpus=wikipedia corpus.path=dump.xml.bz2 out=wiki
+  lmexp train data=text data.path=text                       train on it
+
+Options
+  --cfg job         print the resolved config and stop
+  --plugin NAME     a .py file or module with options of your own; may come more than once
+  -h, --help        this text
+
+{groups}
+
+Every key and its default: lmexp prepare ... --cfg job     What a key means: lmexp explain corpus.clean
+"""
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def prepare(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="corpus=option and key=value, as Hydra takes them")
+    ] = None,
+    cfg: Annotated[str | None, typer.Option("--cfg", help="job: print the resolved config and stop.")] = None,
+    plugin: Annotated[list[str] | None, typer.Option("--plugin", help="A .py file or module with own options.")] = None,
+    show_help: Annotated[bool, typer.Option("--help", "-h", help="Options and examples.")] = False,
+) -> None:
+    """Make clean training text from documents."""
+    with _errors():
+        from lmexp.config.plugins import load_plugins
+
+        load_plugins(plugin or [])
+        if show_help:
+            from lmexp.config.explain import groups_and_options
+
+            print(PREPARE_HELP.format(groups=groups_and_options("prepare")))
+            return
+        unknown = [text for text in overrides or [] if text.startswith("-")]
+        if unknown or cfg not in (None, "job"):
+            raise ConfigError(f"unknown option {' '.join(unknown) or f'--cfg {cfg}'}; see lmexp prepare --help")
+        from lmexp.config.prepare import compose_preparation
+
+        config = compose_preparation(overrides or [])
+        if cfg:
+            from lmexp.config.store import to_yaml
+
+            print(to_yaml(config), end="")
+            return
+        from lmexp.corpus.prepare import prepare as prepare_corpus
+        from lmexp.corpus.prepare import shown
+
+        made = prepare_corpus(config, say=_say)
+        if made:
+            print(shown(made, config))
 
 
 @app.command()

@@ -11,11 +11,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from lmexp.config.roots import ROOTS
 from lmexp.config.schema import OPTIONS, Option, Settings, describe_range, in_range
-from lmexp.config.train import TrainConfig
 from lmexp.errors import Problem
 
-FREE = ("trainer.extra.", "data.columns.", "data.label_names.")
+FREE = (
+    *("trainer.extra.", "data.columns.", "data.label_names."),
+    *("corpus.sources.", "corpus.licenses.", "corpus.decontaminate.against."),
+)
 """Blocks whose keys a person chooses."""
 """Below this key the names are Lightning's; TrainerConfig checks them."""
 
@@ -56,8 +59,11 @@ def stray_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from stray_keys(child, f"{prefix}{key}.")
 
 
-def dotted_keys(schema: type = TrainConfig, prefix: str = "") -> Iterator[str]:
-    """Yield every key that some option has: seed, data.path, callbacks.samples.prompts, ..."""
+def dotted_keys(schema: type | None = None, prefix: str = "") -> Iterator[str]:
+    """Yield every key that some option has, of one config or of all: seed, data.path, callbacks.samples.prompts, ..."""
+    if schema is None:
+        yield from dict.fromkeys(key for root in ROOTS.values() for key in dotted_keys(root))
+        return
     hints = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
         annotation, key = hints[field.name], f"{prefix}{field.name}"
@@ -111,7 +117,7 @@ def field_type(key: str) -> Any:
     Raises:
         KeyError: no option has it.
     """
-    schemas: list[type] = [TrainConfig]
+    schemas: list[type] = list(ROOTS.values())
     annotation: Any = None
     for part in key.split("."):
         hints = next((h for h in map(typing.get_type_hints, schemas) if part in h), None)

@@ -9,6 +9,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from lmexp.config.options import default_options, list_groups, shadowed
 from lmexp.config.options import forget_foreign_schemas as forget_foreign_schemas
 from lmexp.config.options import hydra_searchpath as hydra_searchpath
 from lmexp.config.options import register_schemas as register_schemas
+from lmexp.config.roots import ROOTS
 from lmexp.config.schema import OPTIONS
 from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, Problem
@@ -166,7 +168,7 @@ def _trials(choices: list[list[str]]) -> Iterator[list[str]]:
 
 
 def _compose(command: str, overrides: list[Override], memo: Memo) -> tuple[TrainConfig | None, list[Problem]]:
-    chosen, values, problems = _sort_out(overrides)
+    chosen, values, problems = _sort_out(overrides, command)
     key = tuple(map(text_of, chosen))
     if key not in memo:
         memo[key] = _compose_options(command, chosen)
@@ -202,15 +204,19 @@ def _prefer_steps(given: set[str], composed: DictConfig) -> None:
         composed.trainer.max_epochs = None
 
 
-def _sort_out(overrides: list[Override]) -> tuple[list[Override], list[Override], list[Problem]]:
+def _sort_out(
+    overrides: list[Override], command: str = "train"
+) -> tuple[list[Override], list[Override], list[Problem]]:
     """Return the overrides that choose an option, those that give a value, and what is wrong with them."""
-    groups, problems = default_options(), []
+    groups, problems = default_options(command), []
     chosen: list[Override] = []
     values: list[Override] = []
     own_search_path = any(override.key_or_group == "hydra.searchpath" for override in overrides)
     for override in overrides:
         key = override.key_or_group
-        if override.is_sweep_override():
+        if other := _other_command(key, command):
+            problems.append(Problem(key, f"is a key of lmexp {other}"))
+        elif override.is_sweep_override():
             problems.append(Problem(key, "is a sweep over several values: add -m, or write a list as [a,b]"))
         elif key.startswith(("hydra.", "hydra/")):
             chosen.append(override)
@@ -227,6 +233,13 @@ def _sort_out(overrides: list[Override]) -> tuple[list[Override], list[Override]
         else:
             chosen.append(override)
     return chosen, values, problems
+
+
+def _other_command(key: str, command: str) -> str | None:
+    """Return the command that has a key which this one does not have."""
+    first = key.partition(".")[0]
+    owners = [name for name, root in ROOTS.items() if first in default_options(name) or first in {field.name for field in fields(root)}]
+    return owners[0] if owners and command not in owners else None
 
 
 def _compose_options(command: str, chosen: list[Override]) -> tuple[DictConfig | None, list[Problem]]:

@@ -14,9 +14,9 @@ from typing import Any
 
 from lmexp.config.check import describe_type, did_you_mean, unknown_key
 from lmexp.config.options import default_options, description, list_groups, option_file
+from lmexp.config.roots import ROOTS
 from lmexp.config.schema import OPTIONS, Option, Settings, describe_range
 from lmexp.config.sweep import SweepConfig
-from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, Problem
 
 WIDTH = 88
@@ -55,14 +55,14 @@ def text_of(key: str) -> str:
     return ""
 
 
-def groups_and_options() -> str:
-    """Return every group with its options, a line each."""
-    return "\n\n".join(_describe_group(group, options) for group, options in list_groups().items())
+def groups_and_options(command: str | None = None) -> str:
+    """Return every group of a command, or of all, with its options, a line each."""
+    return "\n\n".join(_describe_group(group, options) for group, options in list_groups(command).items())
 
 
 def group_text(group: str) -> str:
     """Return the sentence that says what a group is for."""
-    return OVERLAYS.get(group) or field_texts(TrainConfig)[group]
+    return OVERLAYS.get(group) or next(text[group] for root in ROOTS.values() if group in (text := field_texts(root)))
 
 
 def _describe_group(group: str, options: list[str]) -> str:
@@ -88,7 +88,7 @@ def _schemas_with(key: str) -> Iterator[type]:
     """Yield every dataclass that has the key's last part under its first parts."""
     *parents, leaf = key.split(".")
     is_of_sweep = parents[:1] == ["sweep"]
-    schemas: list[type] = [SweepConfig] if is_of_sweep else [TrainConfig]
+    schemas: list[type] = [SweepConfig] if is_of_sweep else list(ROOTS.values())
     for part in parents[is_of_sweep:]:
         following: list[type] = []
         for schema in schemas:

@@ -11,8 +11,8 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from lmexp.config.roots import ROOTS
 from lmexp.config.schema import OPTIONS
-from lmexp.config.train import TrainConfig
 from lmexp.errors import ConfigError, Problem
 
 CONF = next(
@@ -32,18 +32,20 @@ def own_conf() -> Path | None:
 
 
 @cache
-def default_options() -> dict[str, str | None]:
-    """Return the option that each group starts from, None for none, in the order of the root."""
-    root = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))
+def default_options(command: str | None = None) -> dict[str, str | None]:
+    """Return the option that each group of a command, or of all, starts from, None for none, in the order of the root."""
+    if command is None:
+        return {group: option for root in ROOTS for group, option in default_options(root).items()}
+    root = yaml.safe_load((CONF / f"{command}.yaml").read_text(encoding="utf-8"))
     groups = (entry for entry in root["defaults"] if isinstance(entry, dict))
     return {group: option for entry in groups for group, option in entry.items() if "override" not in group}
 
 
-def list_groups() -> dict[str, list[str]]:
+def list_groups(command: str | None = None) -> dict[str, list[str]]:
     """Return the groups that can be chosen from, each with its options, the default first."""
     roots = [CONF, own] if (own := own_conf()) else [CONF]
     groups = {}
-    for group, default in default_options().items():
+    for group, default in default_options(command).items():
         files = (path.relative_to(root / group) for root in roots for path in (root / group).rglob("*.yaml"))
         options = {file.with_suffix("").as_posix() for file in files}
         options |= {name for name, schema in OPTIONS.get(group, {}).items() if is_foreign(schema)}
@@ -101,13 +103,15 @@ def register_schemas() -> None:
             if is_foreign(schema):
                 store.store(group=group, name=name, node=schema)
             _stored[group, name] = schema
-    if ("", "train") not in _stored:
-        root = OmegaConf.structured(TrainConfig)
-        for field in dataclasses.fields(TrainConfig):
+    for command, config in ROOTS.items():
+        if ("", command) in _stored:
+            continue
+        root = OmegaConf.structured(config)
+        for field in dataclasses.fields(config):
             if field.name in OPTIONS:
                 root[field.name] = "???"
-        store.store(group="schema", name="train", node=root)
-        _stored["", "train"] = TrainConfig
+        store.store(group="schema", name=command, node=root)
+        _stored["", command] = config
 
 
 def forget_foreign_schemas() -> None:

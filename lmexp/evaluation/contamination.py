@@ -6,7 +6,6 @@ of the run and of the runs that it began with.
 Source: Brown et al. 2020 (GPT-3), appendix C.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,21 +22,9 @@ from lmexp.evaluation.intervals import interval
 from lmexp.evaluation.measured import Measured
 from lmexp.runs import RunFolder
 from lmexp.tokenization.base import pieces
+from lmexp.tokenization.compared import words_of
 
 WORDS, FEWEST = 13, 5
-WORD = re.compile(r"[^\W_]+")
-"""Letters and digits; of Chinese and Japanese each character is one."""
-SINGLE = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words that texts are compared by.
-
-    Example:
-        >>> words_of("It's 4 o'clock.")
-        ['it', 's', '4', 'o', 'clock']
-    """
-    return WORD.findall(SINGLE.sub(r" \g<0> ", text.lower()))
 
 
 def contaminated(examples: Iterable[str], training: Iterable[str]) -> list[bool]:

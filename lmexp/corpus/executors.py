@@ -1,0 +1,107 @@
+"""Where jobs run: datatrove's executors, on this machine, on a Slurm cluster, or on Ray."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from datatrove.executor.local import LocalPipelineExecutor
+from loguru import logger
+
+from lmexp.config.corpus import Executor, PrepareConfig
+from lmexp.corpus.stages import Job
+from lmexp.errors import MissingPackageError, StorageError
+
+POLL_SECONDS = 0.2
+
+
+class Local(LocalPipelineExecutor):  # type: ignore[misc]
+    """Processes of this machine, which say what they do in the log of the job and not on the terminal."""
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
+        with silent():
+            return super()._run_for_rank(rank, local_rank, node_rank)
+
+
+def run(job: Job, config: PrepareConfig, progress: Callable[[int], None]) -> None:
+    """Run a job here or on Ray until all its tasks are done; `progress` is told how many are.
+
+    Raises:
+        StorageError: the disk is full, or cannot be written.
+    """
+    executor = _ray(job, config) if config.executor is Executor.ray else _local(job, config)
+    finished = threading.Event()
+    watch = threading.Thread(target=_watch, args=(executor, finished, progress), daemon=True)
+    watch.start()
+    try:
+        with silent():
+            executor.run()
+    except OSError as error:
+        raise StorageError(f"{error.filename or job.folder}: {error.strerror or error}") from None
+    finally:
+        finished.set()
+        watch.join()
+
+
+def submit(jobs: list[Job], config: PrepareConfig) -> list[str]:
+    """Hand the jobs to Slurm, each to begin when the one before it has ended well; return their numbers."""
+    from datatrove.executor.slurm import SlurmPipelineExecutor
+
+    before: Any = None
+    submitted: list[str] = []
+    for job in jobs:
+        executor = SlurmPipelineExecutor(
+            job.steps,
+            tasks=job.tasks,
+            workers=min(config.num_workers, job.tasks) if config.workers else -1,
+            time=config.slurm.time,
+            partition=config.slurm.partition,
+            mem_per_cpu_gb=config.slurm.mem_per_cpu_gb,
+            env_command=config.slurm.env_command,
+            qos=config.slurm.qos,
+            job_name=f"lmexp-{job.name}",
+            logging_dir=str(job.folder),
+            depends=before,
+            mail_type="NONE",
+        )
+        with silent():
+            executor.run()
+        submitted.append(str(executor.job_id))
+        before = executor
+    return submitted
+
+
+def _local(job: Job, config: PrepareConfig) -> Any:
+    import multiprocess
+
+    multiprocess.get_context("forkserver").set_forkserver_preload(["lmexp.corpus.steps"])
+    workers = min(config.num_workers, job.tasks)
+    return Local(job.steps, tasks=job.tasks, workers=workers, logging_dir=str(job.folder), start_method="forkserver")
+
+
+def _ray(job: Job, config: PrepareConfig) -> Any:
+    try:
+        import ray  # noqa: F401
+        from datatrove.executor.ray import RayPipelineExecutor
+    except ModuleNotFoundError:
+        raise MissingPackageError("ray", "ray") from None
+    return RayPipelineExecutor(
+        job.steps, tasks=job.tasks, workers=config.num_workers, logging_dir=str(job.folder), mem_per_cpu_gb=1
+    )
+
+
+def _watch(executor: Any, finished: threading.Event, progress: Callable[[int], None]) -> None:
+    while not finished.wait(POLL_SECONDS):
+        progress(executor.world_size - len(executor.get_incomplete_ranks()))
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Keep loguru and tqdm off the terminal."""
+    logger.remove()
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        try:
+            yield
+        finally:
+            logger.remove()

@@ -1,0 +1,106 @@
+"""Articles of a MediaWiki dump (Wikipedia), streamed, without their markup.
+
+Left out are redirects, pages outside the main namespace, templates, tables, references, files, categories, galleries and
+formulas; headings, lists and the text of links stay. What an author left open is taken away to the end of its line.
+Source: https://www.mediawiki.org/xml/export-0.11.xsd
+"""
+
+import re
+from collections.abc import Iterator
+from typing import IO, Any
+from xml.etree import ElementTree
+
+from lmexp.errors import DataError, MissingPackageError
+
+SILENT_TAGS = frozenset(
+    "ref references table gallery math timeline imagemap score hiero chem ce code syntaxhighlight source graph mapframe"
+    " templatestyles indicator maplink section inputbox categorytree style script".split()
+)
+BLOCK_TAGS = frozenset("p br hr div li dd dt blockquote center poem ul ol dl".split())
+UNSEEN = re.compile(r"^\s*:?\s*(?:file|image|media|datei|bild|fichier|archivo|category|kategorie|catégorie|[a-z]{2,3}|"
+                    r"[a-z]{2,3}-[a-z-]{2,12})\s*:", re.IGNORECASE)  # fmt: skip
+"""Links that show no text: files, categories and other languages; of the latter a colon before makes text of them."""
+REDIRECT = re.compile(r"^\s*#[^\W\d_]+\s*:?\s*\[\[")
+LEFT_OVERS = (
+    (re.compile(r"<!--.*?(?:-->|$)", re.DOTALL), ""),
+    (re.compile(r"<ref\b[^<>]*/>|<ref\b.*?(?:</ref>|$)|</ref>", re.IGNORECASE | re.MULTILINE), ""),
+    (re.compile(r"\{\{[^{}\n]*(?:\}\}|$)|\{\{|\}\}", re.MULTILINE), ""),
+    (re.compile(r"\[\[(?:[^\[\]\n|]*\|)?([^\[\]\n|]*)\]\]"), r"\1"),
+    (re.compile(r"\[\[|\]\]|'{2,}|__[A-Z]{4,}__"), ""),
+    (re.compile(r"\{\|[^\n]*|^\s*(?:\||!\s).*$|^\s*(?:File|Image):.*$", re.MULTILINE), ""),
+    (re.compile(r"</?(?:nowiki|span|div|blockquote|small|big|sup|sub|center|font|br|p|i|b|u|s|code|tt)\b[^<>]*>", re.IGNORECASE), ""),
+)
+EMPTY_BRACKETS = re.compile(r"\s*\((?:\s|[,;:]|or|and)*\)")
+
+
+def read(file: IO[bytes]) -> Iterator[tuple[str, str, str]]:
+    """Yield the number of each article, its title and its text.
+
+    Raises:
+        DataError: the file is no dump, or is cut off; what came before has been yielded.
+    """
+    try:
+        parser = ElementTree.iterparse(file, events=("start", "end"))
+        _, root = next(parser)
+        if not root.tag.endswith("mediawiki"):
+            raise DataError(f"is XML, but no MediaWiki dump (its root is {root.tag.rpartition('}')[2]})")
+        for event, node in parser:
+            if event == "end" and node.tag.endswith("}page"):
+                article = _article(node)
+                root.clear()  # else all pages stay in memory
+                if article:
+                    yield article
+    except (ElementTree.ParseError, StopIteration) as error:
+        raise DataError(f"is cut off or damaged: {error}") from None
+
+
+def _article(page: ElementTree.Element) -> tuple[str, str, str] | None:
+    space = page.tag.removesuffix("page")
+    text = page.findtext(f"{space}revision/{space}text") or ""
+    is_article = page.findtext(f"{space}ns", "0") == "0" and page.find(f"{space}redirect") is None
+    if not is_article or REDIRECT.match(text):
+        return None
+    return page.findtext(f"{space}id", ""), page.findtext(f"{space}title", ""), plain(text)
+
+
+def plain(markup: str) -> str:
+    """Return the text of an article.
+
+    Example:
+        >>> plain("'''Rye''' is a [[grass|cereal]].{{cite}}<ref>A book</ref>")
+        'Rye is a cereal.'
+    """
+    try:
+        import mwparserfromhell
+    except ModuleNotFoundError:
+        raise MissingPackageError("mwparserfromhell", "corpus") from None
+    text = "".join(_pieces(mwparserfromhell.parse(markup)))
+    for pattern, kept in LEFT_OVERS:
+        text = pattern.sub(kept, text)
+    text = EMPTY_BRACKETS.sub("", text).replace("\xa0", " ")
+    lines = (re.sub(r"[ \t]+", " ", line).strip(" \t") for line in text.split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(line for line in lines if not line or line.strip("*#:;|!- ")).strip())
+
+
+def _pieces(code: Any) -> Iterator[str]:
+    from mwparserfromhell import nodes
+
+    for node in code.nodes:
+        if isinstance(node, nodes.Text):
+            yield node.value
+        elif isinstance(node, nodes.Wikilink):
+            if not UNSEEN.match(str(node.title)):
+                yield from _pieces(node.text if node.text is not None else node.title)
+        elif isinstance(node, nodes.ExternalLink):
+            if node.title is not None:
+                yield from _pieces(node.title)
+        elif isinstance(node, nodes.Heading):
+            yield "\n" + "".join(_pieces(node.title)).strip() + "\n"
+        elif isinstance(node, nodes.HTMLEntity):
+            yield node.normalize()
+        elif isinstance(node, nodes.Tag):
+            tag = str(node.tag).strip().lower()
+            if tag in BLOCK_TAGS and node.wiki_markup is None:
+                yield "\n"
+            if tag not in SILENT_TAGS and node.contents is not None:
+                yield from _pieces(node.contents)

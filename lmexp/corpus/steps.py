@@ -1,0 +1,333 @@
+"""The steps of a pipeline that datatrove has none for, as datatrove wants them: documents in, documents out.
+
+Each is a thin wrapper around a function of this room. A step runs in a process of its own, on any machine.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.dedup import MinhashConfig, MinhashDedupFilter, MinhashDedupSignature
+from datatrove.pipeline.filters.base_filter import BaseFilter
+from datatrove.pipeline.readers import JsonlReader
+from datatrove.pipeline.writers import JsonlWriter
+from numpy.typing import NDArray
+
+from lmexp.config.corpus import (
+    CleanConfig,
+    CorpusConfig,
+    DecontaminateConfig,
+    DeduplicateConfig,
+    RedactConfig,
+    SplitConfig,
+    WordsConfig,
+)
+from lmexp.config.schema import build
+from lmexp.corpus.cleaning import clean, language_of
+from lmexp.corpus.leaks import MIX, Leaks, read_examples
+from lmexp.corpus.redaction import redact
+from lmexp.corpus.sources import Input
+from lmexp.corpus.words import as_words
+from lmexp.errors import DataError
+from lmexp.tokenization.compared import words_of
+
+Documents = Iterator[Document]
+EXCERPT_CHARACTERS = 300
+PROBLEMS_KEPT = 100
+
+
+class Kept(JsonlReader):  # type: ignore[misc]
+    """Reads the documents that the same task has written in the stage before."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), compression="zstd", add_file_path=False)
+
+    def run(self, data: Documents | None = None, rank: int = 0, world_size: int = 1) -> Documents:
+        name = f"{rank:05d}.jsonl.zst"
+        if self.data_folder.exists(name):  # else nothing of what the task read was kept
+            yield from self.read_files_shard([name])
+
+
+class Dropped(JsonlWriter):  # type: ignore[misc]
+    """Writes documents that a step has dropped: where they came from, why, and their beginning or the whole."""
+
+    def __init__(self, folder: Path, step: str, *, whole: bool) -> None:
+        super().__init__(str(folder / "dropped" / step), "${rank}.jsonl", compression=None)
+        self.step, self.whole = step, whole
+
+    def _default_adapter(self, document: Document) -> dict[str, Any]:
+        reason = document.metadata.pop("filter_reason", self.step)
+        text = document.text if self.whole else document.text[:EXCERPT_CHARACTERS]
+        return {"id": document.id, "step": self.step, "reason": reason, "text": text, **document.metadata}
+
+
+class Extract(PipelineStep):  # type: ignore[misc]
+    """Documents of the inputs of a task; what is wrong with one is written down, and the rest goes on."""
+
+    name, type = "extract", "lmexp"
+
+    def __init__(self, corpus: CorpusConfig, inputs: list[tuple[int, Input]], folder: Path) -> None:
+        super().__init__()
+        self.corpus, self.inputs, self.folder = corpus, inputs, folder
+
+    def run(self, data: Documents | None = None, rank: int = 0, world_size: int = 1) -> Documents:
+        source = build(self.corpus)
+        problems: list[dict[str, str]] = []
+        try:
+            for one in (one for task, one in self.inputs if task == rank):
+                yield from self._read(source, one, problems)
+        finally:
+            source.close()
+        (self.folder / "problems").mkdir(parents=True, exist_ok=True)
+        (self.folder / "problems" / f"{rank:05d}.json").write_text(json.dumps(problems, ensure_ascii=False))
+
+    def _read(self, source: Any, one: Input, problems: list[dict[str, str]]) -> Documents:
+        first = len(problems)
+
+        def report(problem: str) -> None:
+            self.stat_update("problems")
+            if len(problems) - first < PROBLEMS_KEPT:
+                problems.append({"source": one.source, "file": one.name, "problem": problem})
+
+        try:
+            for found in source.read(one, report):
+                place = f"{one.source}/{one.name}" + (f", {found.place}" if found.place else "")
+                metadata = {"source": one.source, "file": one.name, **found.metadata}
+                self.stat_update("documents")
+                yield Document(text=found.text, id=place, metadata=metadata)
+        except DataError as error:
+            report(str(error))
+
+
+class Clean(PipelineStep):  # type: ignore[misc]
+    """Repaired text, with its language."""
+
+    name, type = "clean", "lmexp"
+
+    def __init__(self, config: CleanConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Documents:
+        for document in data:
+            with self.track_time():
+                text = clean(document.text, self.config)
+                if text != document.text:
+                    self.stat_update("changed")
+                document.text = text
+                if self.config.identify_language or self.config.languages:
+                    language, score = language_of(text)
+                    document.metadata |= {"language": language, "language_score": score}
+            yield document
+
+
+class Bounds(BaseFilter):  # type: ignore[misc]
+    """Drops documents that are too short, too long, or in another language."""
+
+    name = "bounds"
+
+    def __init__(self, config: CleanConfig, dropped: Dropped) -> None:
+        super().__init__(dropped)
+        self.config = config
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        if len(doc.text) < self.config.min_characters:
+            return False, "too short"
+        if self.config.max_characters is not None and len(doc.text) > self.config.max_characters:
+            return False, "too long"
+        if self.config.languages:
+            is_sure = doc.metadata["language_score"] >= self.config.min_language_score
+            if doc.metadata["language"] not in self.config.languages or not is_sure:
+                return False, f"in another language: {doc.metadata['language']}" if is_sure else "in no sure language"
+        return True
+
+
+class Signature(MinhashDedupSignature):  # type: ignore[misc]
+    """MinHash over the words of any language; with near=false over the whole text at once, which finds equals."""
+
+    def __init__(self, folder: Path, config: DeduplicateConfig) -> None:
+        super().__init__(str(folder), minhash(config))
+        self.whole, self._hashes = not config.near, {}
+
+    def get_shingles(self, text: str) -> NDArray[np.uint64]:
+        words = words_of(text) or [text]
+        hashes = self._hashes
+        if len(hashes) > 500_000:
+            hashes.clear()
+        for word in set(words) - hashes.keys():
+            hashes[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+        hashes_N = np.fromiter(map(hashes.__getitem__, words), dtype=np.uint64, count=len(words))
+        size = len(words) if self.whole else min(self.config.n_grams, len(words))
+        count = len(words) - size + 1
+        keys = np.full(count, size, dtype=np.uint64)
+        for offset in range(size):
+            keys = (keys ^ hashes_N[offset : offset + count]) * MIX
+            keys ^= keys >> np.uint64(29)
+        return np.unique(keys).reshape(-1, 1)
+
+
+def minhash(config: DeduplicateConfig) -> MinhashConfig:
+    """Return datatrove's settings; one hash is enough for texts that are the same or not."""
+    if not config.near:
+        return MinhashConfig(n_grams=1, num_buckets=1, hashes_per_bucket=1)
+    return MinhashConfig(config.ngram_size, config.num_buckets, config.hashes_per_bucket)
+
+
+class Distinct(MinhashDedupFilter):  # type: ignore[misc]
+    """Keeps one document of each cluster; those of one carry its number, so that each can be traced to what stands for it."""
+
+    name = "duplicates"
+
+    def __init__(self, folder: Path, dropped: Dropped) -> None:
+        super().__init__(str(folder), dropped, load_cluster_ids=True)
+
+    def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Documents:
+        for document in super().run(data, rank, world_size):
+            cluster = document.metadata.pop("minhash_cluster_id", -1)
+            if cluster >= 0:
+                document.metadata["duplicates"] = cluster
+            yield document
+
+
+class Redact(PipelineStep):  # type: ignore[misc]
+    """Personal data as placeholders."""
+
+    name, type = "redact", "lmexp"
+
+    def __init__(self, config: RedactConfig) -> None:
+        super().__init__()
+        self.kinds = tuple(config.kinds)
+
+    def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Documents:
+        for document in data:
+            with self.track_time():
+                document.text, found = redact(document.text, self.kinds)
+            if found:
+                document.metadata["redacted"] = dict(found)
+            yield document
+
+
+class Decontaminate(BaseFilter):  # type: ignore[misc]
+    """Drops documents that hold examples of an evaluation set."""
+
+    name = "leaks"
+
+    def __init__(self, config: DecontaminateConfig, dropped: Dropped) -> None:
+        super().__init__(dropped)
+        self.config = config
+        self._leaks: Leaks | None = None
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        if self._leaks is None:  # here and not above: the index is made where it is used
+            config = self.config
+            self._leaks = Leaks(
+                read_examples(config.against),
+                ngram_size=config.ngram_size,
+                min_words=config.min_words,
+                share=config.share,
+            )
+        name = self._leaks.in_text(doc.text)
+        return True if name is None else (False, f"holds an example of {name}")
+
+
+class Words(PipelineStep):  # type: ignore[misc]
+    """The text as words."""
+
+    name, type = "words", "lmexp"
+
+    def __init__(self, config: WordsConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Documents:
+        for document in data:
+            with self.track_time():
+                document.text = as_words(document.text, self.config, document.metadata.get("language", "en"))
+            if document.text.strip():
+                yield document
+
+
+class Tally(PipelineStep):  # type: ignore[misc]
+    """Counts what a stage gives, and of the last one keeps a hash of each document for the split."""
+
+    name, type = "tally", "lmexp"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Documents:
+        counts: dict[str, Counter[str]] = {
+            name: Counter() for name in ("documents", "bytes", "languages", "lengths", "redacted")
+        }
+        hashes: list[tuple[int, int]] = []
+        for document in data:
+            size, source = len(document.text.encode()), document.metadata.get("source", "")
+            counts["documents"][source] += 1
+            counts["bytes"][source] += size
+            counts["languages"][document.metadata.get("language", "")] += 1
+            counts["lengths"][str(len(document.text).bit_length())] += 1
+            counts["redacted"].update(document.metadata.get("redacted", {}))
+            hashes.append((content_hash(document.text), size))
+            yield document
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{rank:05d}.json").write_text(json.dumps(counts, sort_keys=True))
+        np.save(self.folder / f"{rank:05d}.npy", np.array(hashes, dtype=np.uint64).reshape(-1, 2))
+
+
+def content_hash(text: str) -> int:
+    """Return 63 bits of the content of a document, by which it is held out or not."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+class Borders(PipelineStep):  # type: ignore[misc]
+    """Finds how far the hashes of each held-out part reach; the work of one task."""
+
+    name, type = "borders", "lmexp"
+    FEW_DOCUMENTS = 100
+
+    def __init__(self, tally: Path, folder: Path, config: SplitConfig) -> None:
+        super().__init__()
+        self.tally, self.folder, self.config = tally, folder, config
+
+    def run(self, data: Documents | None = None, rank: int = 0, world_size: int = 1) -> None:
+        rows = np.concatenate([np.load(path) for path in sorted(self.tally.glob("*.npy"))])
+        borders = {"val": 0, "test": 0}
+        if len(rows) >= self.FEW_DOCUMENTS:
+            rows = rows[np.argsort(rows[:, 0], kind="stable")]
+            share = np.cumsum(rows[:, 1]) / max(1, rows[:, 1].sum())
+            fractions = np.cumsum([self.config.val_fraction, self.config.test_fraction])
+            for name, fraction in zip(borders, fractions, strict=True):
+                borders[name] = int(rows[min(len(rows) - 1, np.searchsorted(share, fraction)), 0]) if fraction else 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "borders.json").write_text(json.dumps(borders))
+
+
+class Split(PipelineStep):  # type: ignore[misc]
+    """Writes each document to its part: data/train-00000.jsonl, data/val-00000.jsonl, data/test-00000.jsonl."""
+
+    name, type = "split", "lmexp"
+
+    def __init__(self, borders: Path, folder: Path) -> None:
+        super().__init__()
+        self.borders, self.folder = borders, folder
+
+    def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Documents:
+        borders = json.loads((self.borders / "borders.json").read_text())
+        with JsonlWriter(str(self.folder), "${split}-${rank}.jsonl", compression=None, adapter=_flat) as writer:
+            for document in data:
+                place = content_hash(document.text)
+                split = next((name for name, border in borders.items() if place < border), "train")
+                writer.write(document, rank, split=split)
+                self.stat_update(split)
+                yield document
+
+
+def _flat(self: Any, document: Document) -> dict[str, Any]:
+    return {"id": document.id, "text": document.text, **document.metadata}
