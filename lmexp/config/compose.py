@@ -238,7 +238,8 @@ def _sort_out(
 def _other_command(key: str, command: str) -> str | None:
     """Return the command that has a key which this one does not have."""
     first = key.partition(".")[0]
-    owners = [name for name, root in ROOTS.items() if first in default_options(name) or first in {field.name for field in fields(root)}]
+    keys = {name: {*default_options(name), *(field.name for field in fields(root))} for name, root in ROOTS.items()}
+    owners = [name for name in keys if first in keys[name]]
     return owners[0] if owners and command not in owners else None
 
 

@@ -1,7 +1,7 @@
 """What `lmexp prepare` makes a corpus from, and what each stage does with a document.
 
-The stages in their order: extract, clean, deduplicate, redact, decontaminate, words, split. Each is a block of keys, and
-what one gives is kept by the content of the blocks up to it: a changed key runs its own stage and those after it.
+The stages in their order: extract, clean, deduplicate, redact, decontaminate, words, split. Each is a block of keys,
+and what one gives is kept by the content of the blocks up to it: a changed key runs its own stage and those after it.
 """
 
 import os
@@ -45,8 +45,8 @@ class ExtractConfig(Settings):
     documents: Documents = setting(Documents.file)
     """What one document is in a plain text file: the file, a line, or what stands between blank lines."""
     text_key: str | None = setting(None)
-    """Where the text is in JSON, CSV and Parquet; null takes the first of text, content, body, article, document, review
-    and paragraphs that is there."""
+    """Where the text is in JSON, CSV and Parquet; null takes the first of text, content, body, article, document,
+    review and paragraphs that is there."""
     max_document_mb: float = setting(50.0, above=0)
     """Megabytes of a document, or of a line of a file with one on each; what is larger is dropped and counted."""
     timeout_seconds: float = setting(30.0, above=0)
@@ -80,7 +80,8 @@ class CleanConfig(Settings):
     gopher_repetition: bool = setting(False)
     """Drop documents that repeat lines, paragraphs or n-grams too often (Rae et al. 2021)."""
     c4: bool = setting(False)
-    """Keep lines that end like a sentence; drop pages with few sentences, lorem ipsum or brackets (Raffel et al. 2020)."""
+    """Keep lines that end like a sentence; drop pages with few sentences, lorem ipsum or curly brackets
+    (Raffel et al. 2020)."""
     fineweb: bool = setting(False)
     """Drop lists and pages of short or repeated lines (Penedo et al. 2024)."""
     quality_language: str = setting("en")
@@ -94,7 +95,7 @@ class DeduplicateConfig(Settings):
     exact: bool = setting(True)
     """Of documents with the same words keep one: case, punctuation and white space do not count."""
     near: bool = setting(True)
-    """Of documents that MinHash finds nearly the same keep one (Broder 1997); those that are the same are among them."""
+    """Of documents that MinHash finds nearly the same keep one (Broder 1997); the same ones are among them."""
     ngram_size: int = setting(5, at_least=1)
     """Words in a shingle; of Chinese and Japanese each character is a word."""
     num_buckets: int = setting(14, at_least=1)
@@ -127,10 +128,10 @@ class DecontaminateConfig(Settings):
     """The sets, a name and a file or folder each: +corpus.decontaminate.against.sst2=test.tsv; each row or line is an
     example."""
     ngram_size: int = setting(13, at_least=2)
-    """So many words of an example in a row are a leak, of shorter examples the whole (Brown et al. 2020, appendix C)."""
+    """So many words of an example in a row are a leak, of shorter ones the whole (Brown et al. 2020, appendix C)."""
     min_words: int = setting(5, at_least=1)
     """Shorter examples are in no way special and are not looked for."""
-    share: float = setting(0.5, above=0, at_most=1)
+    share: float = setting(0.4, above=0, at_most=1)
     """A leak, too, is an example of which this share of its 5-word stretches stands in a document: an edited one."""
 
 
@@ -158,7 +159,7 @@ class SplitConfig(Settings):
     """Which documents are held out, chosen by their content."""
 
     val_fraction: float = setting(0.05, at_least=0, below=1)
-    """Share of the text for validation; of fewer than 100 documents none, for `lmexp train` then takes the last part."""
+    """Share of the text for validation. Of fewer than 100 documents none: `lmexp train` then takes the last part."""
     test_fraction: float = setting(0.05, at_least=0, below=1)
     """Share of the text for the test."""
 
@@ -278,7 +279,8 @@ class PrepareConfig(Settings):
     workers: int | None = setting(None, at_least=1, identity=False)
     """Processes at once; null takes as many as there are cores. The text does not depend on it."""
     tasks: int | None = setting(None, at_least=1, identity=False)
-    """Parts that the documents are cut into, each the work of one process at a time; null takes one a file, 64 at most."""
+    """Parts that the documents are cut into, each the work of one process at a time; null takes one for 4 MB,
+    8 to 64 of them, and at most one a file."""
     keep_dropped: bool = setting(False, identity=False)
     """Keep the whole text of documents that were dropped; else their beginnings."""
     slurm: SlurmConfig = field(default_factory=SlurmConfig)

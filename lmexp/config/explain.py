@@ -62,7 +62,8 @@ def groups_and_options(command: str | None = None) -> str:
 
 def group_text(group: str) -> str:
     """Return the sentence that says what a group is for."""
-    return OVERLAYS.get(group) or next(text[group] for root in ROOTS.values() if group in (text := field_texts(root)))
+    texts = {key: text for root in ROOTS.values() for key, text in field_texts(root).items()}
+    return OVERLAYS.get(group) or texts[group]
 
 
 def _describe_group(group: str, options: list[str]) -> str:

@@ -33,7 +33,7 @@ def own_conf() -> Path | None:
 
 @cache
 def default_options(command: str | None = None) -> dict[str, str | None]:
-    """Return the option that each group of a command, or of all, starts from, None for none, in the order of the root."""
+    """Return the option that each group of a command, or of all, starts from, None for none, in the root's order."""
     if command is None:
         return {group: option for root in ROOTS for group, option in default_options(root).items()}
     root = yaml.safe_load((CONF / f"{command}.yaml").read_text(encoding="utf-8"))

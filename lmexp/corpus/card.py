@@ -19,11 +19,10 @@ from datatrove.pipeline.base import PipelineStep
 from lmexp import __version__
 from lmexp.config.corpus import PrepareConfig
 from lmexp.config.store import to_dict
-from lmexp.corpus.card_page import page
+from lmexp.corpus.card_page import page, shown
 from lmexp.corpus.prepare import MANIFEST, publish
 from lmexp.corpus.sources import Input, is_read
-from lmexp.corpus.stages import FORMAT, LIBRARIES, Stage
-from lmexp.data.source import SPLITS
+from lmexp.corpus.stages import FORMAT, LIBRARIES, SPLITS, Stage
 
 EXAMPLES, PROBLEMS = 3, 200
 EXCERPT = 160
@@ -47,7 +46,7 @@ class Card:
         problems = [problem for path in self._files("problems/*.json", 0) for problem in json.loads(path.read_text())]
         unread = [one for one in self.inputs if not is_read(one)]
         last = stages[-1]
-        redacted = next((stage["redacted"] for stage in stages if stage["name"] == "redact"), {})
+        redacted: dict[str, int] = next((one["redacted"] for one in stages if one["name"] == "redact"), {})
         return {
             "format": FORMAT,
             "key": self.stages[-1].folder.name,
@@ -100,7 +99,9 @@ class Card:
                 shown = examples.setdefault(reason, [])
                 if len(shown) < EXAMPLES:
                     shown.append({"id": row["id"], "text": " ".join(row["text"][: 2 * EXCERPT].split())[:EXCERPT]})
-        counts = {key: dict(sorted(value.items(), key=lambda item: (-item[1], item[0]))) for key, value in found.items()}
+        counts = {
+            key: dict(sorted(value.items(), key=lambda item: (-item[1], item[0]))) for key, value in found.items()
+        }
         return {"name": stage.name, **counts, "examples": examples}
 
     def _files(self, pattern: str, stage: int) -> list[Path]:
@@ -116,7 +117,7 @@ class Card:
         return audit(texts, count)
 
 
-class Finish(PipelineStep):  # type: ignore[misc]
+class Finish(PipelineStep):
     """Publishes the text and writes the card; a step, so that a cluster can do it when all else is done."""
 
     name, type = "card", "lmexp"
@@ -137,6 +138,11 @@ class Finish(PipelineStep):  # type: ignore[misc]
         _write(out / MANIFEST, json.dumps(content, indent=1, ensure_ascii=False))  # last: it says that all is there
 
 
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    """Return counts, the largest first."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
 def _split(out: Path, split: str, content: dict[str, Any]) -> dict[str, Any]:
     files = sorted((out / "data").glob(f"{split}-*.jsonl"))
     documents = sum(1 for path in files for _ in _rows(path))
@@ -152,7 +158,9 @@ def _fingerprint(out: Path) -> str:
 
 
 def _seconds(stages: list[Stage]) -> dict[str, float]:
-    return {one.name: float((one.folder / "seconds").read_text()) for one in stages if (one.folder / "seconds").is_file()}
+    return {
+        one.name: float((one.folder / "seconds").read_text()) for one in stages if (one.folder / "seconds").is_file()
+    }
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -186,21 +194,27 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
     yield from ([f"language: [{', '.join(known)}]"] if known else [])
     yield from ("---", "", f"# {content['name']}", "")
     parts = ", ".join(f"{split} {one['documents']:,}" for split, one in content["splits"].items())
-    yield f"{content['documents']:,} documents, {content['bytes'] / 1e6:,.2f} MB of text ({parts}); made by `lmexp prepare`."
+    size = f"{content['documents']:,} documents, {content['bytes'] / 1e6:,.2f} MB of text"
+    yield f"{size} ({parts}); made by `lmexp prepare`."
     yield from ("", f"Fingerprint `{content['fingerprint']}`; a page with plots is in card.html.", "")
     yield from ("## Sources", "")
     yield from _table(
         ["source", "licence", "files", "MB read", "documents read", "documents kept", "MB kept"],
         (
-            [name, one["license"] or "not stated", one["files"], one["bytes_read"] / 1e6]
-            + [one["documents_read"], one["documents"], one["bytes"] / 1e6]
+            (
+                *(name, one["license"] or "not stated", one["files"], one["bytes_read"] / 1e6),
+                *(one["documents_read"], one["documents"], one["bytes"] / 1e6),
+            )
             for name, one in content["sources"].items()
         ),
     )
     yield from ("## Stages", "")
     yield from _table(
         ["stage", "documents", "MB", "dropped"],
-        ([one["name"], one["documents"], one["bytes"] / 1e6, sum(one["dropped"].values())] for one in content["stages"]),
+        (
+            [one["name"], one["documents"], one["bytes"] / 1e6, sum(one["dropped"].values())]
+            for one in content["stages"]
+        ),
     )
     if any(one["dropped"] for one in content["stages"]):
         yield from ("## What was dropped", "", "All of it, each with its step and reason, is in dropped/.", "")
@@ -220,7 +234,10 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
     yield from _table(["characters", "documents"], lengths(content))
     if content["num_problems"]:
         yield from (f"## Not read: {content['num_problems']:,}", "")
-        yield from (f"- {n:,} files ending in {suffix}: no format that is read here" for suffix, n in content["not_read"].items())
+        yield from (
+            f"- {n:,} files ending in {suffix}: no format that is read here"
+            for suffix, n in content["not_read"].items()
+        )
         yield from (f"- {one['source']}/{one['file']}: {one['problem']}" for one in content["problems"])
         yield ""
     yield from ("## Config", "", "```json", json.dumps(content["config"], indent=1, ensure_ascii=False), "```", "")
@@ -246,6 +263,5 @@ def _table(head: list[str], rows: Any) -> Iterator[str]:
     yield "| " + " | ".join(head) + " |"
     yield "|" + "---|" * len(head)
     for row in rows:
-        cells = (f"{cell:,.2f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell for cell in row)
-        yield "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        yield "| " + " | ".join(shown(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
     yield ""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --dim: #57606a; --line: #d0d7de; --back: #fff; --bar: #2f6f9f; --drop: #b3541e }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --dim: #9aa5b1; --line: #30363d; --back: #0d1117; --bar: #6cb0dd; --drop: #e0915f } }
+:root { color-scheme: light dark; --back: light-dark(#fbfaf7, #15181c); --ink: light-dark(#1f2328, #e5e8ec);
+  --dim: light-dark(#5b636e, #a0a9b5); --line: light-dark(#e3e0d8, #30363e); --bar: light-dark(#0072b2, #56a9e8);
+  --drop: light-dark(#c45200, #ff8f52) }
 body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; background: var(--back); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif }
 h1 { margin-bottom: 0 } h2 { margin: 2.2rem 0 .6rem; font-size: 1.15rem } p { color: var(--dim); margin: .3rem 0 }
@@ -34,14 +34,17 @@ def _parts(content: dict[str, Any]) -> Iterator[str]:
     yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}: data card</title>'
     yield f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body><main>'
     splits = ", ".join(f"{split} {one['documents']:,}" for split, one in content["splits"].items())
-    yield f"<h1>{name}</h1><p>{content['documents']:,} documents, {content['bytes'] / 1e6:,.2f} MB of text ({splits})</p>"
+    size = f"{content['documents']:,} documents, {content['bytes'] / 1e6:,.2f} MB of text"
+    yield f"<h1>{name}</h1><p>{size} ({splits})</p>"
     yield f"<p>Fingerprint <code>{content['fingerprint']}</code></p>"
     yield "<h2>Sources</h2>"
     yield _table(
         ["source", "licence", "files", "MB read", "documents read", "kept", "MB kept"],
         [
-            [source, one["license"] or "not stated", one["files"], one["bytes_read"] / 1e6]
-            + [one["documents_read"], one["documents"], one["bytes"] / 1e6]
+            [
+                *(source, one["license"] or "not stated", one["files"], one["bytes_read"] / 1e6),
+                *(one["documents_read"], one["documents"], one["bytes"] / 1e6),
+            ]
             for source, one in content["sources"].items()
         ],
     )
@@ -50,7 +53,9 @@ def _parts(content: dict[str, Any]) -> Iterator[str]:
     yield "<h2>MB after each stage</h2>"
     yield _bars([(one["name"], one["bytes"] / 1e6) for one in content["stages"]])
     dropped = [
-        (reason, count, stage["examples"][reason]) for stage in content["stages"] for reason, count in stage["dropped"].items()
+        (reason, count, stage["examples"][reason])
+        for stage in content["stages"]
+        for reason, count in stage["dropped"].items()
     ]
     if dropped:
         yield "<h2>What was dropped, and why</h2>"
@@ -73,7 +78,8 @@ def _parts(content: dict[str, Any]) -> Iterator[str]:
         for suffix, count in content["not_read"].items():
             yield f"<li>{count:,} files ending in {html.escape(suffix)}: no format that is read here</li>"
         for one in content["problems"]:
-            yield f"<li><code>{html.escape(one['source'])}/{html.escape(one['file'])}</code> {html.escape(one['problem'])}</li>"
+            place = html.escape(f"{one['source']}/{one['file']}")
+            yield f"<li><code>{place}</code> {html.escape(one['problem'])}</li>"
         yield "</ul>"
     config = html.escape(json.dumps(content["config"], indent=1, ensure_ascii=False))
     yield f"<h2>Config</h2><details><summary>All keys</summary><pre>{config}</pre></details>"
@@ -88,12 +94,11 @@ def _bars(rows: Iterable[tuple[str, float]], kind: str = "bar") -> str:
     lines = []
     for number, (label, value) in enumerate(rows):
         y, width = number * BAR_HEIGHT, PLOT_WIDTH * value / largest
-        shown = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
         name = html.escape(label if len(label) < 34 else label[:32] + "…")
         lines.append(
             f'<text x="{LABEL_WIDTH - 8}" y="{y + 15}" text-anchor="end">{name}</text>'
             f'<rect class="{kind}" x="{LABEL_WIDTH}" y="{y + 3}" width="{width:.1f}" height="15" rx="2"/>'
-            f'<text class="count" x="{LABEL_WIDTH + width + 6:.1f}" y="{y + 15}">{shown}</text>'
+            f'<text class="count" x="{LABEL_WIDTH + width + 6:.1f}" y="{y + 15}">{shown(value)}</text>'
         )
     text = html.escape("; ".join(f"{label} {value:,.4g}" for label, value in rows), quote=True)
     size = f"0 0 {LABEL_WIDTH + PLOT_WIDTH + 110} {max(1, len(rows)) * BAR_HEIGHT}"
@@ -105,11 +110,14 @@ def _table(head: list[str], rows: list[list[Any]]) -> str:
     kinds = [' class="number"' if is_number else "" for is_number in numbers]
     top = "".join(f"<th{kind}>{html.escape(cell)}</th>" for kind, cell in zip(kinds, head, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{_shown(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
+        "<tr>"
+        + "".join(f"<td{kind}>{html.escape(shown(cell))}</td>" for kind, cell in zip(kinds, row, strict=True))
+        + "</tr>"
         for row in rows
     )
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _shown(cell: Any) -> str:
-    return f"{cell:,.2f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else html.escape(str(cell))
+def shown(cell: Any) -> str:
+    """Return a number with its thousands apart, or a text as it is."""
+    return f"{cell:,.2f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -18,14 +18,18 @@ GUTENBERG_ENDS = re.compile(
     r"|^[ \t]*End of (?:the |this )?Project Gutenberg(?:'s)? ?(?:e-?book|e-?text|.{1,60}, by )",
     re.IGNORECASE | re.MULTILINE,
 )
-CREDITS = re.compile(r"\A(?:\s*(?:Produced by|E-?text prepared by|Transcribed from)[^\n]*(?:\n[^\n]+)*\n)", re.IGNORECASE)
+CREDITS = re.compile(
+    r"\A(?:\s*(?:Produced by|E-?text prepared by|Transcribed from)[^\n]*(?:\n[^\n]+)*\n)", re.IGNORECASE
+)
 FURNITURE = re.compile(
     r"^[ \t]*(?:skip to (?:main )?(?:content|navigation)|(?:this|our) (?:web)?site uses cookies\b.{0,200}"
-    r"|(?:accept|reject|manage)(?: all)? cookies|(?:please )?enable javascript\b.{0,120}|javascript (?:is|must be)\b.{0,120}"
-    r"|(?:share|follow us|tweet|like us) (?:this |it )?(?:on )?(?:facebook|twitter|linkedin|instagram|pinterest)\b.{0,60}"
+    r"|(?:accept|reject|manage)(?: all)? cookies|(?:please )?enable javascript\b.{0,120}"
+    r"|javascript (?:is|must be)\b.{0,120}"
+    r"|(?:share|follow us|tweet|like us) (?:this |it )?(?:on )?(?:facebook|twitter|linkedin|instagram)\b.{0,60}"
     r"|subscribe to our newsletter.{0,60}|sign up for our newsletter.{0,60}"
     r"|(?:copyright )?(?:©|\(c\))? ?(?:19|20)\d\d\b.{0,80}all rights reserved\.?|all rights reserved\.?"
-    r"|(?:privacy|cookie) policy|terms (?:of (?:use|service)|and conditions)|back to top|read more|advertisement)[ \t]*$\n?",
+    r"|(?:privacy|cookie) policy|terms (?:of (?:use|service)|and conditions)|back to top|read more|advertisement)"
+    r"[ \t]*$\n?",
     re.IGNORECASE | re.MULTILINE,
 )
 """Lines that are nothing but the furniture of a web page."""
@@ -39,7 +43,7 @@ def clean(text: str, config: CleanConfig) -> str:
     if config.mojibake:
         text = repaired(text)
     if config.unicode is not None:
-        text = unicodedata.normalize(config.unicode.name, text)
+        text = unicodedata.normalize(config.unicode.value, text)
     if config.boilerplate:
         text = without_furniture(without_gutenberg(text))
     return text.strip("\n\t \ufeff")
@@ -76,13 +80,11 @@ def without_gutenberg(text: str) -> str:
     """Return a book of Project Gutenberg without its header, its licence and the names of those who typed it."""
     if "gutenberg" not in text.casefold():
         return text
-    head = None
-    for head in GUTENBERG_BEGINS.finditer(text, 0, max(20_000, len(text) // 5)):
-        pass  # the last of them: some books have the small print before the start
-    begin = head.end() if head else 0
+    heads = list(GUTENBERG_BEGINS.finditer(text, 0, max(20_000, len(text) // 5)))
+    begin = heads[-1].end() if heads else 0  # the last of them: some books have the small print before the start
     tail = GUTENBERG_ENDS.search(text, begin)
     body = text[begin : tail.start() if tail else len(text)]
-    return CREDITS.sub("", body) if head else body
+    return CREDITS.sub("", body) if heads else body
 
 
 def without_furniture(text: str) -> str:
@@ -102,4 +104,4 @@ def language_of(text: str) -> tuple[str, float]:
     middle = max(SAMPLE_CHARACTERS, len(text) // 2)
     sample = f"{text[:SAMPLE_CHARACTERS]} {text[middle : middle + SAMPLE_CHARACTERS]}"
     found = detect(" ".join(sample.split()), model="lite", k=1)
-    return (found[0]["lang"], round(float(found[0]["score"]), 3)) if found else ("und", 0.0)
+    return (str(found[0]["lang"]), round(float(found[0]["score"]), 3)) if found else ("und", 0.0)

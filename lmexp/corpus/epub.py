@@ -12,11 +12,12 @@ from urllib.parse import unquote
 
 from lmexp.errors import DataError
 
-BLOCKS = frozenset(
-    "address article aside blockquote body br caption dd div dl dt figcaption figure footer h1 h2 h3 h4 h5 h6 header hr li"
-    " main nav ol p pre section table td th tr ul".split()
-)
-SILENT = frozenset("head img math script style svg title".split())
+BLOCKS = {
+    *("address", "article", "aside", "blockquote", "body", "br", "caption", "dd", "div", "dl", "dt", "figcaption"),
+    *("figure", "footer", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav", "ol", "p", "pre"),
+    *("section", "table", "td", "th", "tr", "ul"),
+}
+SILENT = {"head", "img", "math", "script", "style", "svg", "title"}
 NO_ENTITIES = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False, "recover": True}
 
 
@@ -98,17 +99,13 @@ def text_of(page: bytes) -> str:
     except etree.XMLSyntaxError:
         root = html.document_fromstring(page)
     pieces: list[str] = []
+    silent = 0  # how many elements around a place show no text
     for event, node in etree.iterwalk(root, events=("start", "end", "comment", "pi")):
-        is_element = isinstance(node.tag, str)
-        tag = etree.QName(node).localname.lower() if is_element else ""
-        is_silent = not is_element or tag in SILENT or any(
-            isinstance(above.tag, str) and etree.QName(above).localname.lower() in SILENT for above in node.iterancestors()
-        )
-        if event == "start":
-            pieces += ["\n" if tag in BLOCKS else "", "" if is_silent else _flat(node.text)]
-        else:
-            above_is_silent = is_silent and tag not in SILENT and is_element
-            pieces += ["\n" if tag in BLOCKS else "", "" if above_is_silent else _flat(node.tail)]
+        tag = etree.QName(node).localname.lower() if isinstance(node.tag, str) else ""
+        silent += (tag in SILENT) * {"start": 1, "end": -1}.get(event, 0)
+        pieces.append("\n" if tag in BLOCKS else "")
+        if not silent:
+            pieces.append(_flat(node.text if event == "start" else node.tail))
     lines = (" ".join(line.split(" ")).strip() for line in "".join(pieces).split("\n"))
     return "\n".join(line for line in lines if line)
 

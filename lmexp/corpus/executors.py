@@ -16,7 +16,7 @@ from lmexp.errors import MissingPackageError, StorageError
 POLL_SECONDS = 0.2
 
 
-class Local(LocalPipelineExecutor):  # type: ignore[misc]
+class Local(LocalPipelineExecutor):
     """Processes of this machine, which say what they do in the log of the job and not on the terminal."""
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:

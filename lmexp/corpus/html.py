@@ -9,7 +9,7 @@ def extract(page: bytes, tables: bool = True) -> tuple[str, str]:
     """Return the main text of an HTML page and its title; comments of readers are left out."""
     import trafilatura
 
-    found = trafilatura.bare_extraction(page, include_comments=False, include_tables=tables, with_metadata=True)
+    found: Any = trafilatura.bare_extraction(page, include_comments=False, include_tables=tables, with_metadata=True)
     if found is None:
         return "", ""
     return found.text or "", found.title or ""

@@ -4,7 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster
-from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
+from datatrove.pipeline.filters import (
+    C4QualityFilter,
+    FineWebQualityFilter,
+    GopherQualityFilter,
+    GopherRepetitionFilter,
+)
 from datatrove.pipeline.writers import JsonlWriter
 
 from lmexp.config.corpus import PrepareConfig
@@ -65,7 +70,10 @@ def words(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input
 def split(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input], tasks: int) -> list[Job]:
     borders = steps.Borders(before.tally, stage.folder, config.corpus.split)
     parts = steps.Split(stage.folder, stage.documents)
-    return [_job(stage, [borders], 1, "borders"), _job(stage, [steps.Kept(before.documents), parts, steps.Tally(stage.tally)], tasks)]
+    return [
+        _job(stage, [borders], 1, "borders"),
+        _job(stage, [steps.Kept(before.documents), parts, steps.Tally(stage.tally)], tasks),
+    ]
 
 
 def _job(stage: Stage, steps: list[Any], tasks: int, name: str = "documents") -> Job:

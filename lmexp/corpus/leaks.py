@@ -1,8 +1,8 @@
 """Whether a document holds examples of an evaluation set.
 
 Words are compared as `lmexp evaluate --contamination` compares them. An example is in a document when `ngram_size` of
-its words stand there in a row; of a shorter one when all of it does; and when a share of its stretches of 5 words does,
-which finds those that somebody edited.
+its words stand there in a row; of a shorter one when all of it does; and when a share of its stretches of 5 words (3 of
+a shorter one) stands close together, which finds those that somebody edited.
 Source: Brown et al. 2020 (GPT-3), appendix C
 """
 
@@ -18,7 +18,9 @@ from lmexp.corpus.readers import ROWS, rows_of
 from lmexp.errors import DataError
 from lmexp.tokenization.compared import words_of
 
-STRETCH = 5
+LONG, SHORT = 5, 3
+"""Words in the stretches of an example that has `ngram_size` words, and of a shorter one."""
+SHARE_OF_SHORT = 0.65
 MAX_BYTES = 50_000_000
 MIX = np.uint64(0x9E3779B97F4A7C15)
 """An odd number whose multiples spread over all 64 bits (Knuth 1998, section 6.4)."""
@@ -29,55 +31,65 @@ class Leaks:
 
     def __init__(self, examples: Iterable[tuple[str, str]], *, ngram_size: int, min_words: int, share: float) -> None:
         self.names: list[str] = []
+        self._lengths: list[int] = []
         self._ids: dict[str, int] = {}
-        lengths: list[int] = []
-        keys_per_example: list[NDArray[np.uint64]] = []
+        self._in_a_row: list[int] = []
+        self._in_all: list[float] = []
+        by_size: dict[int, list[tuple[NDArray[np.uint64], int]]] = {}
         for name, text in examples:
             words = words_of(text)
-            if len(words) < max(min_words, 1):
+            if len(words) < min_words:
                 continue
+            size = min(LONG if len(words) >= ngram_size else SHORT, len(words))
             ids = np.array([self._ids.setdefault(word, len(self._ids) + 1) for word in words], dtype=np.uint64)
-            keys_per_example.append(np.unique(_stretches(ids, min(STRETCH, len(words)))))
+            keys = np.unique(_stretches(ids, size))
+            by_size.setdefault(size, []).append((keys, len(self.names)))
             self.names.append(name)
-            lengths.append(len(words))
-        self._needed_in_a_row = [min(length, ngram_size) for length in lengths]
-        self._needed_in_all = [
-            np.inf if length < ngram_size else share * len(keys)
-            for length, keys in zip(lengths, keys_per_example, strict=True)
-        ]
-        owners = np.repeat(np.arange(len(lengths)), [len(keys) for keys in keys_per_example])
-        keys = np.concatenate(keys_per_example) if keys_per_example else np.empty(0, dtype=np.uint64)
-        order = np.argsort(keys, kind="stable")
-        self._keys, self._owners = keys[order], owners[order]
-        self._sizes = sorted({min(STRETCH, length) for length in lengths})
+            self._lengths.append(len(words))
+            self._in_a_row.append(min(len(words), ngram_size) - size + 1)
+            self._in_all.append((share if size == LONG else SHARE_OF_SHORT) * len(keys))
+        self._indexes = [(size, *_index(found)) for size, found in sorted(by_size.items())]
 
     def in_text(self, text: str) -> str | None:
         """Return the name of a set of which an example is in the text, None when there is none."""
         ids = np.array([self._ids.get(word, 0) for word in words_of(text)], dtype=np.uint64)
-        for size in self._sizes:
+        for size, keys, owners in self._indexes:
             if len(ids) < size:
                 continue
-            keys = _stretches(ids, size)
-            first = np.searchsorted(self._keys, keys, side="left")
-            count = np.searchsorted(self._keys, keys, side="right") - first
-            if (found := self._found(first, count, size)) is not None:
+            wanted = _stretches(ids, size)
+            first = np.searchsorted(keys, wanted, side="left")
+            last = np.searchsorted(keys, wanted, side="right")
+            found = self._found(
+                ((int(place), range(first[place], last[place])) for place in np.flatnonzero(last > first)), owners
+            )
+            if found is not None:
                 return self.names[found]
         return None
 
-    def _found(self, first_N: NDArray[np.int64], count_N: NDArray[np.int64], size: int) -> int | None:
-        """Return an example that is there, given where the keys of each place are among all keys."""
+    def _found(self, matches: Iterable[tuple[int, range]], owners: NDArray[np.int64]) -> int | None:
+        """Return an example that is there, given the places of a text and which stretches of examples each is."""
         runs: dict[int, tuple[int, int]] = {}  # of each example the place of its last stretch, and how many in a row
-        seen: dict[int, set[int]] = {}
-        for place in np.flatnonzero(count_N):
-            for entry in range(first_N[place], first_N[place] + count_N[place]):
-                owner = int(self._owners[entry])
+        seen: dict[int, dict[int, int]] = {}  # of each example its stretches, and where each was last
+        for place, entries in matches:
+            for entry in entries:
+                owner = int(owners[entry])
                 last, length = runs.get(owner, (-2, 0))
                 length = length + 1 if last == place - 1 else 1
-                runs[owner] = (int(place), length)
-                seen.setdefault(owner, set()).add(entry)
-                if length + size - 1 >= self._needed_in_a_row[owner] or len(seen[owner]) >= self._needed_in_all[owner]:
+                runs[owner] = (place, length)
+                stretches = seen.setdefault(owner, {})
+                stretches[entry] = place
+                near = sum(at > place - 2 * self._lengths[owner] for at in stretches.values())
+                if length >= self._in_a_row[owner] or near >= self._in_all[owner]:
                     return owner
         return None
+
+
+def _index(found: list[tuple[NDArray[np.uint64], int]]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the stretches of all examples in order, and whose each is."""
+    keys = np.concatenate([keys for keys, _ in found])
+    owners = np.concatenate([np.full(len(keys), owner) for keys, owner in found])
+    order = np.argsort(keys, kind="stable")
+    return keys[order], owners[order]
 
 
 def _stretches(ids_N: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:

@@ -1,7 +1,7 @@
 """Articles of a MediaWiki dump (Wikipedia), streamed, without their markup.
 
-Left out are redirects, pages outside the main namespace, templates, tables, references, files, categories, galleries and
-formulas; headings, lists and the text of links stay. What an author left open is taken away to the end of its line.
+Left out are redirects, pages outside the main namespace, templates, tables, references, files, categories, galleries
+and formulas; headings, lists and the text of links stay. What an author left open is taken away to the end of its line.
 Source: https://www.mediawiki.org/xml/export-0.11.xsd
 """
 
@@ -12,11 +12,22 @@ from xml.etree import ElementTree
 
 from lmexp.errors import DataError, MissingPackageError
 
-SILENT_TAGS = frozenset(
-    "ref references table gallery math timeline imagemap score hiero chem ce code syntaxhighlight source graph mapframe"
-    " templatestyles indicator maplink section inputbox categorytree style script".split()
-)
-BLOCK_TAGS = frozenset("p br hr div li dd dt blockquote center poem ul ol dl".split())
+SILENT_TAGS = {
+    *("ref", "references", "table", "gallery", "math", "timeline", "imagemap", "score", "hiero", "chem", "ce", "code"),
+    *(
+        "syntaxhighlight",
+        "source",
+        "graph",
+        "mapframe",
+        "maplink",
+        "templatestyles",
+        "indicator",
+        "section",
+        "inputbox",
+    ),
+    *("categorytree", "style", "script"),
+}
+BLOCK_TAGS = {"p", "br", "hr", "div", "li", "dd", "dt", "blockquote", "center", "poem", "ul", "ol", "dl"}
 UNSEEN = re.compile(r"^\s*:?\s*(?:file|image|media|datei|bild|fichier|archivo|category|kategorie|catégorie|[a-z]{2,3}|"
                     r"[a-z]{2,3}-[a-z-]{2,12})\s*:", re.IGNORECASE)  # fmt: skip
 """Links that show no text: files, categories and other languages; of the latter a colon before makes text of them."""
@@ -28,7 +39,13 @@ LEFT_OVERS = (
     (re.compile(r"\[\[(?:[^\[\]\n|]*\|)?([^\[\]\n|]*)\]\]"), r"\1"),
     (re.compile(r"\[\[|\]\]|'{2,}|__[A-Z]{4,}__"), ""),
     (re.compile(r"\{\|[^\n]*|^\s*(?:\||!\s).*$|^\s*(?:File|Image):.*$", re.MULTILINE), ""),
-    (re.compile(r"</?(?:nowiki|span|div|blockquote|small|big|sup|sub|center|font|br|p|i|b|u|s|code|tt)\b[^<>]*>", re.IGNORECASE), ""),
+    (
+        re.compile(
+            r"</?(?:nowiki|span|div|blockquote|small|big|sup|sub|center|font|br|p|i|b|u|s|code|tt)\b[^<>]*>",
+            re.IGNORECASE,
+        ),
+        "",
+    ),
 )
 EMPTY_BRACKETS = re.compile(r"\s*\((?:\s|[,;:]|or|and)*\)")
 

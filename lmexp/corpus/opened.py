@@ -153,7 +153,7 @@ def text_of(data: bytes, encoding: str | None, report: Report) -> str:
 
 def lines(file: IO[bytes], encoding: str | None, max_bytes: int, report: Report) -> Iterator[tuple[int, str]]:
     """Yield the number and the text of each line, without its end; a line that is too long is left out."""
-    buffered: Any = file if hasattr(file, "peek") else io.BufferedReader(file)  # type: ignore[type-var]
+    buffered: Any = file if hasattr(file, "peek") else io.BufferedReader(file)
     sample = buffered.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]
     text = io.TextIOWrapper(buffered, encoding or encoding_of(sample), errors=COUNTING, newline=None)
     number = 0

@@ -173,5 +173,9 @@ def shown(manifest: dict[str, Any], config: PrepareConfig) -> str:
     lines = [f"{config.out}: {manifest['documents']:,} documents, {manifest['bytes'] / 1e6:,.2f} MB ({parts})"]
     if manifest["num_problems"]:
         lines.append(f"  {manifest['num_problems']:,} things could not be read: see the card")
-    lines += [f"  card  {config.out}/README.md, {config.out}/card.html", "next", f"  lmexp train data=text data.path={config.out}"]
+    lines += [
+        f"  card  {config.out}/README.md, {config.out}/card.html",
+        "next",
+        f"  lmexp train data=text data.path={config.out}",
+    ]
     return "\n".join(lines)

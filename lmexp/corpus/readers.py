@@ -15,8 +15,8 @@ from lmexp.corpus.opened import Report, lines, opened, suffix_of, text_of, whole
 from lmexp.errors import DataError, MissingPackageError
 
 TEXT_KEYS = ("text", "content", "body", "article", "document", "review", "paragraphs")
-KEPT = ("id", "url", "title", "author", "date")
-"""What is kept of a row beside its text."""
+KEPT = {"id": "original_id", **{name: name for name in ("url", "title", "author", "date")}}
+"""What is kept of a row beside its text, and how it is called."""
 JSON_FILE_BYTES = 10**9
 KEYS_SHOWN = 8
 
@@ -95,7 +95,7 @@ class Reader:
 
     def _of_row(self, row: dict[str, Any], key: str, place: str) -> Extracted:
         value = row[key]
-        more = {name: row[name] for name in KEPT if name != key and isinstance(row.get(name), str)}
+        more = {KEPT[name]: str(row[name]) for name in KEPT if isinstance(row.get(name), str | int)}
         return Extracted(place, value if isinstance(value, str) else "\n".join(value), more)
 
     def _inside(self, value: Any) -> Iterator[dict[str, Any]]:
@@ -144,11 +144,15 @@ def rows_of(
             value = json.loads(text_of(whole(file, max(max_bytes, JSON_FILE_BYTES)), encoding, report))
         except (ValueError, RecursionError) as error:
             raise DataError(f"is not JSON ({error})") from None
-        yield from ((f"item {n}", item) for n, item in enumerate(value if isinstance(value, list) else [value], start=1))
+        yield from (
+            (f"item {n}", item) for n, item in enumerate(value if isinstance(value, list) else [value], start=1)
+        )
     elif suffix == ".parquet":
         yield from _parquet(file)
     elif suffix in (".csv", ".tsv"):
-        yield from _table(lines(file, encoding, max_bytes, report), "," if suffix == ".csv" else "\t", max_bytes, report)
+        yield from _table(
+            lines(file, encoding, max_bytes, report), "," if suffix == ".csv" else "\t", max_bytes, report
+        )
     else:
         for number, line in lines(file, encoding, max_bytes, report):
             if not line.strip():

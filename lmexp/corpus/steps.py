@@ -42,7 +42,7 @@ EXCERPT_CHARACTERS = 300
 PROBLEMS_KEPT = 100
 
 
-class Kept(JsonlReader):  # type: ignore[misc]
+class Kept(JsonlReader):
     """Reads the documents that the same task has written in the stage before."""
 
     def __init__(self, folder: Path) -> None:
@@ -54,7 +54,7 @@ class Kept(JsonlReader):  # type: ignore[misc]
             yield from self.read_files_shard([name])
 
 
-class Dropped(JsonlWriter):  # type: ignore[misc]
+class Dropped(JsonlWriter):
     """Writes documents that a step has dropped: where they came from, why, and their beginning or the whole."""
 
     def __init__(self, folder: Path, step: str, *, whole: bool) -> None:
@@ -67,7 +67,7 @@ class Dropped(JsonlWriter):  # type: ignore[misc]
         return {"id": document.id, "step": self.step, "reason": reason, "text": text, **document.metadata}
 
 
-class Extract(PipelineStep):  # type: ignore[misc]
+class Extract(PipelineStep):
     """Documents of the inputs of a task; what is wrong with one is written down, and the rest goes on."""
 
     name, type = "extract", "lmexp"
@@ -105,7 +105,7 @@ class Extract(PipelineStep):  # type: ignore[misc]
             report(str(error))
 
 
-class Clean(PipelineStep):  # type: ignore[misc]
+class Clean(PipelineStep):
     """Repaired text, with its language."""
 
     name, type = "clean", "lmexp"
@@ -127,7 +127,7 @@ class Clean(PipelineStep):  # type: ignore[misc]
             yield document
 
 
-class Bounds(BaseFilter):  # type: ignore[misc]
+class Bounds(BaseFilter):
     """Drops documents that are too short, too long, or in another language."""
 
     name = "bounds"
@@ -148,12 +148,13 @@ class Bounds(BaseFilter):  # type: ignore[misc]
         return True
 
 
-class Signature(MinhashDedupSignature):  # type: ignore[misc]
+class Signature(MinhashDedupSignature):
     """MinHash over the words of any language; with near=false over the whole text at once, which finds equals."""
 
     def __init__(self, folder: Path, config: DeduplicateConfig) -> None:
         super().__init__(str(folder), minhash(config))
-        self.whole, self._hashes = not config.near, {}
+        self.whole = not config.near
+        self._hashes: dict[str, int] = {}
 
     def get_shingles(self, text: str) -> NDArray[np.uint64]:
         words = words_of(text) or [text]
@@ -179,8 +180,8 @@ def minhash(config: DeduplicateConfig) -> MinhashConfig:
     return MinhashConfig(config.ngram_size, config.num_buckets, config.hashes_per_bucket)
 
 
-class Distinct(MinhashDedupFilter):  # type: ignore[misc]
-    """Keeps one document of each cluster; those of one carry its number, so that each can be traced to what stands for it."""
+class Distinct(MinhashDedupFilter):
+    """Keeps one document of each cluster; all of one carry its number, so that each leads to what stands for it."""
 
     name = "duplicates"
 
@@ -195,7 +196,7 @@ class Distinct(MinhashDedupFilter):  # type: ignore[misc]
             yield document
 
 
-class Redact(PipelineStep):  # type: ignore[misc]
+class Redact(PipelineStep):
     """Personal data as placeholders."""
 
     name, type = "redact", "lmexp"
@@ -213,7 +214,7 @@ class Redact(PipelineStep):  # type: ignore[misc]
             yield document
 
 
-class Decontaminate(BaseFilter):  # type: ignore[misc]
+class Decontaminate(BaseFilter):
     """Drops documents that hold examples of an evaluation set."""
 
     name = "leaks"
@@ -236,7 +237,7 @@ class Decontaminate(BaseFilter):  # type: ignore[misc]
         return True if name is None else (False, f"holds an example of {name}")
 
 
-class Words(PipelineStep):  # type: ignore[misc]
+class Words(PipelineStep):
     """The text as words."""
 
     name, type = "words", "lmexp"
@@ -253,7 +254,7 @@ class Words(PipelineStep):  # type: ignore[misc]
                 yield document
 
 
-class Tally(PipelineStep):  # type: ignore[misc]
+class Tally(PipelineStep):
     """Counts what a stage gives, and of the last one keeps a hash of each document for the split."""
 
     name, type = "tally", "lmexp"
@@ -286,7 +287,7 @@ def content_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-class Borders(PipelineStep):  # type: ignore[misc]
+class Borders(PipelineStep):
     """Finds how far the hashes of each held-out part reach; the work of one task."""
 
     name, type = "borders", "lmexp"
@@ -309,7 +310,7 @@ class Borders(PipelineStep):  # type: ignore[misc]
         (self.folder / "borders.json").write_text(json.dumps(borders))
 
 
-class Split(PipelineStep):  # type: ignore[misc]
+class Split(PipelineStep):
     """Writes each document to its part: data/train-00000.jsonl, data/val-00000.jsonl, data/test-00000.jsonl."""
 
     name, type = "split", "lmexp"

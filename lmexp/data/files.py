@@ -16,6 +16,8 @@ from lmexp.errors import DataError
 NAMES_OF_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 SHARD = re.compile(r"[-_]\d+(-of-\d+)?$")
 ABOUT_THE_TEXT = {"readme", "license"}
+CORPUS = "corpus.json"
+"""What `lmexp prepare` writes beside data/, the folder of its text."""
 
 
 class Files(Source):
@@ -29,7 +31,9 @@ class Files(Source):
     def files(self) -> dict[str, list[Path]]:
         """The files of each split; a split without files of its own is taken from those of train."""
         assert self.config.path is not None
-        files = _by_name(self.config.path, find_files(self.config.path, self.suffixes))
+        found = find_files(self.config.path, self.suffixes)
+        card = corpus_of(self.config.path)
+        files = _by_name(self.config.path if card is None else str(card.parent / "data"), found)
         for split in ("val", "test"):
             own = getattr(self.config, f"{split}_path")
             if own is not None:
@@ -85,6 +89,12 @@ def _split_of(path: Path) -> str | None:
     return next((NAMES_OF_SPLITS[word] for word in words if word in NAMES_OF_SPLITS), None)
 
 
+def corpus_of(path: str | None) -> Path | None:
+    """Return the corpus.json of a folder that `lmexp prepare` has made, None for other text."""
+    manifest = Path(path or "").expanduser() / CORPUS
+    return manifest if path and manifest.is_file() else None
+
+
 def find_files(pattern: str, suffixes: tuple[str, ...]) -> list[Path]:
     """Return the files that a path, a folder or a glob names, in the order of their names.
 
@@ -98,6 +108,8 @@ def find_files(pattern: str, suffixes: tuple[str, ...]) -> list[Path]:
     try:
         if path.is_file():
             return [path]
+        if (path / CORPUS).is_file():
+            path = path / "data"
         if path.is_dir():
             found = [p for p in _walk(path) if kind(p) in suffixes]
         else:

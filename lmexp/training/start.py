@@ -24,8 +24,9 @@ from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import count_gpus
 from lmexp.data.corpus import Corpus, check_length, prepare
 from lmexp.data.counts import has_examples, remarks, summary
+from lmexp.data.files import corpus_of
 from lmexp.data.source import SPLITS
-from lmexp.errors import ConfigError, DistributedError, LmexpError, Problem, RunError, Stopped, StorageError
+from lmexp.errors import ConfigError, DataError, DistributedError, LmexpError, Problem, RunError, Stopped, StorageError
 from lmexp.runs import RunFolder
 from lmexp.runs.folder import now, status_of
 from lmexp.runs.provenance import provenance, source_hash, weights_hash
@@ -245,10 +246,24 @@ def _begin(run: RunFolder, config: TrainConfig, corpus: Corpus) -> None:
         seed=config.seed,
         data_fingerprint=corpus.fingerprint,
         tokenizer_hash=corpus.tokenizer.hash,
+        corpus=_prepared(config.data),
         parent=None if parent is None else {"id": parent.record["id"], "step": parent.record["step"]},
         batch_size=None if parent is None else parent.record.get("batch_size"),
         init_from=None if config.init_from is None else source_of(config.init_from),
     )
+
+
+def _prepared(data: DataConfig) -> dict[str, Any] | None:
+    """Return which corpus of `lmexp prepare` the text is from, and where its card is."""
+    manifest = corpus_of(getattr(data, "path", None))
+    if manifest is None:
+        return None
+    try:
+        made = json.loads(manifest.read_text(encoding="utf-8"))
+        kept = {key: made[key] for key in ("name", "fingerprint", "documents")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{manifest}: is damaged ({error}); make the corpus again with lmexp prepare") from None
+    return {**kept, "card": str((manifest.parent / "README.md").resolve())}
 
 
 def _count_examples(run: RunFolder, data: DataConfig, corpus: Corpus, say: Callable[[str], None]) -> None:
