@@ -13,15 +13,19 @@ from typing import Any
 
 from datatrove.data import Document
 from datatrove.executor import LocalPipelineExecutor
-from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
+from datatrove.pipeline.dedup import MinhashConfig, MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter
+from datatrove.pipeline.dedup import MinhashDedupSignature as Signature
 from datatrove.pipeline.formatters import FTFYFormatter
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
+from datatrove.utils.hashing import HashConfig
 
 from lmexp.config.corpus import KINDS, CleanConfig, ExtractConfig
 from lmexp.corpus.cleaning import clean, language_of
 from lmexp.corpus.readers import Reader
 from lmexp.corpus.redaction import redact
+
+MINHASH = MinhashConfig(hash_config=HashConfig(hash_fc="sha1"))  # its default does not work with xxhash 4
 
 
 def dump(data: Any, rank: int = 0, world_size: int = 1) -> Any:
@@ -55,10 +59,14 @@ def main() -> int:
     stages: list[tuple[str, list[Any], int]] = [
         ("extract", [JsonlReader(source, glob_pattern="*.jsonl"), dump, _writer(out / "extract")], tasks),
         ("clean", [_reader(out / "extract"), FTFYFormatter(), rest_of_clean, _writer(out / "clean")], tasks),
-        ("signatures", [_reader(out / "clean"), MinhashDedupSignature(str(out / "signatures"))], tasks),
-        ("pairs", [MinhashDedupBuckets(str(out / "signatures"), str(out / "pairs"))], 14),
-        ("clusters", [MinhashDedupCluster(str(out / "pairs"), str(out / "clusters"))], 1),
-        ("distinct", [_reader(out / "clean"), MinhashDedupFilter(str(out / "clusters")), _writer(out / "distinct")], tasks),
+        ("signatures", [_reader(out / "clean"), Signature(str(out / "signatures"), MINHASH)], tasks),
+        ("pairs", [MinhashDedupBuckets(str(out / "signatures"), str(out / "pairs"), config=MINHASH)], 14),
+        ("clusters", [MinhashDedupCluster(str(out / "pairs"), str(out / "clusters"), MINHASH)], 1),
+        (
+            "distinct",
+            [_reader(out / "clean"), MinhashDedupFilter(str(out / "clusters")), _writer(out / "distinct")],
+            tasks,
+        ),
         ("final", [_reader(out / "distinct"), redacted, JsonlWriter(str(out / "final"), compression=None)], tasks),
     ]
     for name, steps, count in stages:

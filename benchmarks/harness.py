@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("folder")
     parser.add_argument("tasks", nargs="+")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--batch-size", type=int, default=8, help="of theirs; long pages take 3 GB a row")
     options = parser.parse_args()
     ours = evaluate(options.run, options.tasks, limit=options.limit)["results"]
     theirs = simple_evaluate(
@@ -30,7 +31,7 @@ def main() -> int:
         model_args=f"pretrained={options.folder},dtype=float32,max_length={_window(options.run)}",
         tasks=list(ours),
         device="cpu",
-        batch_size=8,
+        batch_size=options.batch_size,
         limit=options.limit,
         task_manager=TaskManager(include_path=[str(Path(task).resolve().parent) for task in options.tasks]),
         bootstrap_iters=0,

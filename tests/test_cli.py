@@ -68,7 +68,7 @@ def test_the_help_of_train_lists_every_group_and_option_with_a_line(flag: str) -
     result = lmexp("train", flag)
     assert result.exit_code == 0
     lines = [" ".join(line.split()) for line in result.output.splitlines()]
-    for group, options in list_groups().items():
+    for group, options in list_groups("train").items():
         assert any(line.startswith(f"{group}: ") for line in lines)
         for option in options:
             text = description(group, option)

@@ -18,7 +18,7 @@ LAYERS = [
     {"training", "evaluation", "serving", "interchange"},
     {"tasks", "checkpoints"},
     {"generation"},
-    {"data", "optim", "metrics", "models"},
+    {"data", "optim", "metrics", "models", "corpus"},
     {"tokenization"},
     {"runs"},
     {"config"},

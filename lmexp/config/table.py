@@ -12,9 +12,9 @@ from pathlib import Path
 from lmexp.config.check import describe_type
 from lmexp.config.explain import describe_default, field_texts, group_text, source_file
 from lmexp.config.options import CONF, default_options, description
+from lmexp.config.roots import ROOTS
 from lmexp.config.schema import OPTIONS, Option, Settings, describe_range
 from lmexp.config.sweep import SweepConfig
-from lmexp.config.train import TrainConfig
 
 PAGE = CONF.parent / "docs" / "config.md"
 
@@ -29,7 +29,9 @@ Choose an option with `group=option`, change a key with `key=value`; `lmexp expl
 
 def page() -> str:
     """Return the whole page."""
-    sections = [HEAD, "## Options\n", _options(), "## Keys\n", "### Root\n", _keys(TrainConfig, "")]
+    sections = [HEAD, "## Options\n", _options(), "## Keys\n"]
+    for command, root in ROOTS.items():
+        sections += [f"### Root of lmexp {command}\n", _keys(root, "")]
     for group, schemas in OPTIONS.items():
         base = _common_base(group)
         sections += [f"### {group}\n", f"{group_text(group)}\n"]
@@ -65,7 +67,7 @@ def _schema_of(group: str, file: Path) -> type[Option] | None:
 
 def _common_base(group: str) -> type[Option]:
     """Return the class that every option of a group extends: ModelConfig."""
-    annotation = typing.get_type_hints(TrainConfig)[group]
+    annotation = next(hints[group] for root in ROOTS.values() if group in (hints := typing.get_type_hints(root)))
     assert issubclass(annotation, Option)
     return annotation
 

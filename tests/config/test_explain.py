@@ -76,7 +76,7 @@ def test_nothing_explains_every_group_in_the_order_of_the_root() -> None:
     heads = [line.partition(":")[0] for line in text.split("\n") if line and not line.startswith(" ")]
     assert heads == list(default_options())
     assert heads[:3] == ["data", "tokenizer", "model"]
-    assert heads[-2:] == ["experiment", "debug"]
+    assert heads[-3:] == ["experiment", "debug", "corpus"]
     assert text == groups_and_options()
     assert text.count("(default)") == sum(option is not None for option in default_options().values())
 

@@ -19,6 +19,8 @@ from lmexp.config.compose import CONF, compose
 from lmexp.config.data import Content
 from lmexp.config.explain import field_texts
 from lmexp.config.model import Kind
+from lmexp.config.options import default_options
+from lmexp.config.prepare import compose_preparation
 from lmexp.config.schema import OPTIONS, Settings, build, built_class
 from lmexp.config.store import to_yaml
 from lmexp.config.table import PAGE, page
@@ -26,7 +28,7 @@ from lmexp.config.train import TrainConfig
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 EXPERIMENTS = [name for name in FILES if name.startswith("experiment/")]
-GROUPS = [[name for name in FILES if name.startswith(f"{group}/")] for group in OPTIONS]
+GROUPS = [[n for n in FILES if n.startswith(f"{g}/")] for g in OPTIONS if g in default_options("train")]
 ROUNDS = [[name for name in names if name] for names in zip_longest(*GROUPS)]
 """One option of every group at a time, for each composition takes a quarter of a second."""
 
@@ -83,6 +85,14 @@ def test_every_option_composes_and_what_needs_no_data_can_be_built(
     assert sum(parameter.numel() for parameter in model.parameters()) > 0
     assert build(config.optimizer, model=model).param_groups
     assert 0 < build(config.schedule, max_steps=10, tokens_per_step=16)(0) <= 1
+
+
+@pytest.mark.parametrize("name", [name.split("/")[1] for name in FILES if name.startswith("corpus/")])
+def test_every_corpus_composes(name: str) -> None:
+    source = "corpus.dataset=pages" if name == "dataset" else "corpus.path=pages"
+    config = compose_preparation([f"corpus={name}", source, "out=made"])
+    assert config.corpus.split.val_fraction == 0.05
+    assert f"name: {config.corpus.name}" in to_yaml(config)
 
 
 def test_what_an_option_builds_can_be_imported() -> None:

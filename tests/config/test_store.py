@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
+from lmexp.config.options import default_options
+from lmexp.config.roots import ROOTS
 from lmexp.config.schema import OPTIONS, Option, Settings
 from lmexp.config.store import differences, from_yaml, identity_hash, option_from_dict, to_dict, to_yaml
 from lmexp.config.train import TrainConfig
 from lmexp.config.trainer import TrainerConfig
 from lmexp.errors import RunError
 
+ROOT_OF = {group: ROOTS[command] for command in ROOTS for group in default_options(command)}
 EVERY_OPTION = [(group, name) for group, options in OPTIONS.items() for name in options]
+OF_RUNS = [(group, name) for group, name in EVERY_OPTION if ROOT_OF[group] is TrainConfig]
 
 
 def stored(path: Path, config: Settings) -> TrainConfig:
@@ -33,7 +37,7 @@ def refused(path: Path, text: str) -> str:
     return str(caught.value).removeprefix(str(file)).removeprefix(": ")
 
 
-@pytest.mark.parametrize(("group", "name"), EVERY_OPTION)
+@pytest.mark.parametrize(("group", "name"), OF_RUNS)
 def test_every_option_comes_back_as_it_was(group: str, name: str, tmp_path: Path) -> None:
     config = TrainConfig(**{group: OPTIONS[group][name]()})
     assert stored(tmp_path, config) == config
@@ -151,7 +155,7 @@ def another(value: Any, annotation: Any) -> Any:
     return "x" if str in (annotation, *typing.get_args(annotation)) else 7
 
 
-def changed(config: TrainConfig, key: str, annotation: Any) -> TrainConfig:
+def changed(config: Any, key: str, annotation: Any) -> Any:
     *parents, leaf = key.split(".")
     block: Any = config
     for parent in parents:
@@ -161,18 +165,19 @@ def changed(config: TrainConfig, key: str, annotation: Any) -> TrainConfig:
 
 
 def every_key() -> typing.Iterator[Any]:
-    for key, field, annotation in leaves(TrainConfig):
-        yield pytest.param(lambda: TrainConfig(), key, field, annotation, id=key)
+    for root in ROOTS.values():
+        for key, field, annotation in leaves(root):
+            yield pytest.param(root, key, field, annotation, id=key)
     for group, name in EVERY_OPTION:
         schema = OPTIONS[group][name]
         for key, field, annotation in leaves(schema, f"{group}."):
-            make = lambda group=group, schema=schema: TrainConfig(**{group: schema()})  # noqa: E731
+            make = lambda group=group, schema=schema: ROOT_OF[group](**{group: schema()})  # noqa: E731
             yield pytest.param(make, key, field, annotation, id=f"{name}-{key}")
 
 
 @pytest.mark.parametrize(("make", "key", "field", "annotation"), list(every_key()))
 def test_the_hash_changes_with_every_key_that_is_part_of_the_identity_and_no_other(
-    make: typing.Callable[[], TrainConfig], key: str, field: dataclasses.Field[Any], annotation: Any
+    make: typing.Callable[[], Any], key: str, field: dataclasses.Field[Any], annotation: Any
 ) -> None:
     is_same = identity_hash(changed(make(), key, annotation)) == identity_hash(make())
     assert is_same is not field.metadata["identity"]

@@ -181,9 +181,16 @@ LEFT = [
 
 @pytest.mark.parametrize(("kind", "example"), CASES)
 def test_each_kind_is_found_within_a_sentence(kind: str, example: str) -> None:
-    text, found = redact(f"Take ({example}), please.", [kind])
-    assert text == f"Take ([{kind.upper()}]), please."
+    text, found = redact(f"Take this: {example} - please.", [kind])
+    assert text == f"Take this: [{kind.upper()}] - please."
     assert found == {kind: 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_brackets_and_the_end_of_a_sentence_do_not_hide_a_find_and_stay(kind: str) -> None:
+    example = FOUND[kind][0]
+    assert redact(f"Take it ({example}).", [kind])[0] == f"Take it ([{kind.upper()}])."
+    assert redact(f"Take {example}, or {example}.", [kind])[0] == f"Take [{kind.upper()}], or [{kind.upper()}]."
 
 
 @pytest.mark.parametrize(("kind", "example"), CASES)
@@ -270,7 +277,7 @@ def test_chinese_around_an_address_is_kept() -> None:
     ],
 )
 def test_chinese_has_no_space_before_a_find(kind: str, example: str) -> None:
-    assert redact(f"号码{example}，谢谢", [kind])[0] == f"号码[{kind.upper()}]，谢谢"
+    assert redact(f"号码{example}。谢谢", [kind])[0] == f"号码[{kind.upper()}]。谢谢"
 
 
 def test_all_of_a_private_key_goes() -> None:
