@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -64,7 +65,7 @@ class CleanConfig(Settings):
     unicode: UnicodeForm | None = setting(UnicodeForm.NFC)
     """The Unicode normal form of all text; null leaves it as it is."""
     boilerplate: bool = setting(True)
-    """Take off the headers and licences of Project Gutenberg, and lines that repeat on and on."""
+    """Take off the headers and licences of Project Gutenberg, and lines that are only the furniture of a web page."""
     identify_language: bool = setting(True)
     """Say in which language each document is (fastText's model of 176 languages, inside the package)."""
     languages: list[str] = setting(default_factory=list)
@@ -86,6 +87,15 @@ class CleanConfig(Settings):
     """Drop lists and pages of short or repeated lines (Penedo et al. 2024)."""
     quality_language: str = setting("en")
     """The language whose words and stop words the quality filters use."""
+
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        for language in self.languages:
+            if not (2 <= len(language) <= 3 and language.isascii() and language.islower()):
+                yield "languages", f"'{language}' is no ISO 639 code; write en, zh, de, ..."
+        if self.max_characters is not None and self.max_characters < self.min_characters:
+            yield "max_characters", f"is less than min_characters={self.min_characters}"
 
 
 @dataclass(kw_only=True)
@@ -147,6 +157,16 @@ class WordsConfig(Settings):
     """Write all in lower case."""
     remove_punctuation: bool = setting(False)
     """Take away what Unicode calls punctuation and symbols."""
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        spacy = find_spec("spacy")  # found and not imported: it takes a second
+        known = Path(spacy.origin or "").parent / "lang" if spacy else None
+        for language in self.remove_stop_words:
+            if known is not None and not (known / language / "stop_words.py").is_file():
+                yield "remove_stop_words", f"there is no list for '{language}'; write ISO 639-1 codes such as en or zh"
+        if not self.segment and {"zh", "ja"} & set(self.remove_stop_words):
+            yield "segment", "must be true for stop words of Chinese or Japanese, whose words have no space between them"
 
     @property
     def is_on(self) -> bool:

@@ -76,7 +76,7 @@ def _parts(content: dict[str, Any]) -> Iterator[str]:
     if content["num_problems"]:
         yield f"<h2>Not read: {content['num_problems']:,}</h2><ul>"
         for suffix, count in content["not_read"].items():
-            yield f"<li>{count:,} files ending in {html.escape(suffix)}: no format that is read here</li>"
+            yield f"<li>{count:,} ending in {html.escape(suffix)}: a format that is not read here</li>"
         for one in content["problems"]:
             place = html.escape(f"{one['source']}/{one['file']}")
             yield f"<li><code>{place}</code> {html.escape(one['problem'])}</li>"

@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from datatrove.executor.local import LocalPipelineExecutor
@@ -11,7 +14,7 @@ from loguru import logger
 
 from lmexp.config.corpus import Executor, PrepareConfig
 from lmexp.corpus.stages import Job
-from lmexp.errors import MissingPackageError, StorageError
+from lmexp.errors import ConfigError, MissingPackageError, Problem, StorageError
 
 POLL_SECONDS = 0.2
 
@@ -45,9 +48,16 @@ def run(job: Job, config: PrepareConfig, progress: Callable[[int], None]) -> Non
 
 
 def submit(jobs: list[Job], config: PrepareConfig) -> list[str]:
-    """Hand the jobs to Slurm, each to begin when the one before it has ended well; return their numbers."""
+    """Hand the jobs to Slurm, each to begin when the one before it has ended well; return their numbers.
+
+    Raises:
+        ConfigError: there is no Slurm here.
+    """
     from datatrove.executor.slurm import SlurmPipelineExecutor
 
+    if shutil.which("sbatch") is None:
+        raise ConfigError([Problem("executor", "slurm needs its command sbatch, which is not on this machine")])
+    python = f'export PATH="{Path(sys.executable).parent}:$PATH"'
     before: Any = None
     submitted: list[str] = []
     for job in jobs:
@@ -58,7 +68,7 @@ def submit(jobs: list[Job], config: PrepareConfig) -> list[str]:
             time=config.slurm.time,
             partition=config.slurm.partition,
             mem_per_cpu_gb=config.slurm.mem_per_cpu_gb,
-            env_command=config.slurm.env_command,
+            env_command=config.slurm.env_command or python,
             qos=config.slurm.qos,
             job_name=f"lmexp-{job.name}",
             logging_dir=str(job.folder),

@@ -58,7 +58,9 @@ def _prepare(config: PrepareConfig, out: Path, say: Callable[[str], None]) -> di
         from lmexp.corpus.executors import submit
 
         jobs = [job for _, jobs in jobs_of(stages, config, inputs) for job in jobs]
-        numbers = submit([*jobs, Job("card", out / ".stages" / f"card-{key}", [finish], 1)], config)
+        card = out.resolve() / ".stages" / f"card-{key}"
+        shutil.rmtree(card, ignore_errors=True)  # it is written anew, whatever was done before
+        numbers = submit([*jobs, Job("card", card, [finish], 1)], config)
         say(f"{out}: {len(numbers)} jobs are with Slurm, the last is {numbers[-1]}")
         return {}
     _run(stages, config, inputs, say)
@@ -126,7 +128,7 @@ def _bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    with open(out / ".lock", "w") as file:
+    with open(out / ".lock", "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

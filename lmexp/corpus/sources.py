@@ -41,7 +41,7 @@ class Files:
             DataError: a source is not there, or no file can be read.
         """
         found = [
-            Input(source, name, str(path), path.stat().st_size, _digest(path))
+            Input(source, name, str(path), _size(path), digest_of(path))
             for source, where in self.config.paths.items()
             for name, path in _files(where)
         ]
@@ -150,8 +150,8 @@ def _files(where: str) -> list[tuple[str, Path]]:
         return [(path.name, path)]
     if path.is_dir():
         walked = (Path(root, name) for root, folders, names in _walk(path) for name in names)
-        return sorted((str(file.relative_to(path)), file) for file in walked if file.is_file())
-    found = sorted(file for file in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if file.is_file())
+        return sorted((str(file.relative_to(path)), file) for file in walked if not file.is_dir())
+    found = sorted(file for file in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if not file.is_dir())
     if not found:
         raise DataError(f"{where}: no file is there")
     return [(str(file), file) for file in found]
@@ -163,7 +163,15 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         yield root, folders, [name for name in names if not name.startswith(".")]
 
 
-def _digest(path: Path) -> str:
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a link to nothing: reading it says so
+        return 0
+
+
+def digest_of(path: Path) -> str:
+    """Return a hash of the content of a file, or why there is none."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

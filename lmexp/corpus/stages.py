@@ -16,7 +16,7 @@ from lmexp import __version__
 from lmexp.config.corpus import PrepareConfig
 from lmexp.config.store import to_dict
 from lmexp.corpus.leaks import files_of
-from lmexp.corpus.sources import Input, _digest
+from lmexp.corpus.sources import Input, digest_of
 
 MIN_TASKS, MAX_TASKS = 8, 64
 BYTES_PER_TASK = 4_000_000
@@ -74,7 +74,7 @@ def plan(config: PrepareConfig, inputs: list[Input], work: Path) -> list[Stage]:
     if corpus.redact.kinds:
         settings["redact"] = corpus.redact.kinds
     if against := corpus.decontaminate.against:
-        digests = {name: [_digest(path) for path in files_of(where)] for name, where in against.items()}
+        digests = {name: [digest_of(path) for path in files_of(where)] for name, where in against.items()}
         settings["decontaminate"] = [to_dict(corpus.decontaminate) | {"against": digests}]
     if corpus.words.is_on:
         settings["words"] = to_dict(corpus.words)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.dedup import MinhashConfig, MinhashDedupFilter, MinhashDedupSignature
+from datatrove.pipeline.dedup import MinhashConfig, MinhashDedupSignature
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
@@ -180,20 +180,31 @@ def minhash(config: DeduplicateConfig) -> MinhashConfig:
     return MinhashConfig(config.ngram_size, config.num_buckets, config.hashes_per_bucket)
 
 
-class Distinct(MinhashDedupFilter):
+class Distinct(BaseFilter):
     """Keeps one document of each cluster; all of one carry its number, so that each leads to what stands for it."""
 
     name = "duplicates"
 
     def __init__(self, folder: Path, dropped: Dropped) -> None:
-        super().__init__(str(folder), dropped, load_cluster_ids=True)
+        super().__init__(dropped)
+        self.folder = folder
 
     def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Documents:
-        for document in super().run(data, rank, world_size):
-            cluster = document.metadata.pop("minhash_cluster_id", -1)
-            if cluster >= 0:
-                document.metadata["duplicates"] = cluster
-            yield document
+        self._removed = {number for (number,) in self._read(f"{rank:06d}.remove", 1)}
+        self._clusters = dict(self._read(f"{rank:06d}.clusters", 2))
+        self._number = -1
+        yield from super().run(data, rank, world_size)
+
+    def filter(self, doc: Document) -> bool:
+        self._number += 1
+        if self._number in self._clusters:
+            doc.metadata["duplicates"] = self._clusters[self._number]
+        return self._number not in self._removed
+
+    def _read(self, name: str, width: int) -> list[Any]:
+        """Return the rows of numbers that the clusters of a task were written as."""
+        path = self.folder / name
+        return np.fromfile(path, dtype="<u4").reshape(-1, width).tolist() if path.is_file() else []
 
 
 class Redact(PipelineStep):

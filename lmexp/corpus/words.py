@@ -39,7 +39,8 @@ def segmented(line: str, language: str) -> list[str]:
     """Return the words of a line; together they are the line without its white space."""
     if HAN.search(line):
         return [word for word in _jieba().cut(line) if not word.isspace()]
-    return [token.text for token in _spacy(language)(line) if not token.is_space]
+    # spaCy's rules for Chinese take every letter apart
+    return [token.text for token in _spacy("xx" if language == "zh" else language)(line) if not token.is_space]
 
 
 @cache

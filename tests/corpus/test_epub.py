@@ -95,11 +95,9 @@ def test_a_page_that_is_not_well_formed_keeps_its_letters() -> None:
     )
 
 
-@pytest.mark.parametrize("page", ["", "  \n", "<!-- only a remark -->", '<?xml version="1.0"?>', "<?xml?>", "\x00\x01"])
+@pytest.mark.parametrize("page", ["", "  \n", "<!-- only a remark -->", '<?xml version="1.0"?>', "<?xml?>"])
 def test_a_page_without_text_takes_no_other_page_with_it(page: str) -> None:
-    assert (
-        epub.read(book({"1.xhtml": page, "2.xhtml": XHTML.format("<p>Two</p>")}), LIMIT)[0].strip("\x00\x01\n") == "Two"
-    )
+    assert epub.read(book({"1.xhtml": page, "2.xhtml": XHTML.format("<p>Two</p>")}), LIMIT)[0] == "Two"
 
 
 def test_a_page_of_deep_nesting_is_read_or_named_and_not_lost_in_silence() -> None:

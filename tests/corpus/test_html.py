@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,8 @@ def test_a_page_is_read_in_the_encoding_that_it_names(pages: Pages, encoding: st
     "page", [b"", b"  \n", b"\x00\xff" * 200, b"<html>", b"<", b"<!DOCTYPE html><html><body></body>"]
 )
 def test_a_page_of_nothing_is_empty_or_named(pages: Pages, page: bytes) -> None:
-    try:
+    with suppress(DataError):
         assert pages.text_of(page)[0] == ""
-    except DataError:
-        pass
     assert "story" in pages.text_of(PAGE.encode())[0]
 
 
@@ -88,7 +87,7 @@ def test_closing_twice_or_before_the_first_page_is_nothing() -> None:
 
 
 def test_a_page_without_text_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "a.html").write_text("<html><body><nav>x</nav></body></html>")
+    (tmp_path / "a.html").write_text("<html><body><script>x()</script></body></html>")
     problems: list[str] = []
     reader = Reader(ExtractConfig())
     try:

@@ -1,0 +1,108 @@
+"""`lmexp prepare` as processes: killed and begun again, and handed to Slurm with a stand-in for its commands."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import sentences
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SBATCH = """#!/bin/sh
+# Runs the tasks of an array here, one after the other, as Slurm would on its nodes.
+for script; do :; done
+number=$(ls "$SLURM_SCRIPTS" | grep -c script-)
+cp "$script" "$SLURM_SCRIPTS/script-$number.sh"
+last=$(grep -o 'array=0-[0-9]*' "$script" | grep -o '[0-9]*$')
+for task in $(seq 0 "${last:-0}"); do
+  SLURM_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task SLURM_NODELIST=localhost bash "$script" \
+    > "$SLURM_SCRIPTS/log-$number-$task" 2>&1
+done
+echo "Submitted batch job $number"
+"""
+SRUN = """#!/bin/sh
+while [ "${1#-}" != "$1" ]; do shift; done
+exec "$@"
+"""
+SCONTROL = """#!/bin/sh
+echo localhost
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for part in range(6):
+        rows = [{"text": " ".join(sentences(1_500, seed=100 * part + n).split("\n"))} for n in range(150)]
+        (folder / f"{part}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return folder
+
+
+def texts(out: Path) -> dict[str, str]:
+    files = [*(out / "data").glob("*.jsonl"), *(out / "dropped").glob("*"), out / "README.md", out / "card.html"]
+    return {str(path.relative_to(out)): path.read_text() for path in files}
+
+
+def command(source: Path, out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "lmexp", "prepare", f"corpus.path={source}", f"out={out}", "workers=2", *more]
+
+
+def test_killed_again_and_again_it_ends_with_what_an_undisturbed_run_makes(source: Path, tmp_path: Path) -> None:
+    subprocess.run(command(source, tmp_path / "a" / "out"), check=True, capture_output=True, timeout=200)
+    kills = 0
+    for seconds in (2.5, 3.5, 4.5, 5.5):
+        process = subprocess.Popen(
+            command(source, tmp_path / "b" / "out"), stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            process.wait(seconds)
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    ended = subprocess.run(command(source, tmp_path / "b" / "out"), capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 0, ended.stderr
+    assert kills
+    assert texts(tmp_path / "b" / "out") == texts(tmp_path / "a" / "out")
+
+
+def test_control_c_ends_it_with_one_line_and_its_processes_with_it(source: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(source, tmp_path / "out"), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    time.sleep(3.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.rstrip().endswith("stopped")
+
+
+def test_slurm_is_given_a_chain_of_jobs_that_make_the_same_corpus(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(command(source, tmp_path / "here" / "out"), check=True, capture_output=True, timeout=200)
+    scripts = tmp_path / "bin"
+    scripts.mkdir()
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("scontrol", SCONTROL)):
+        (scripts / name).write_text(text)
+        (scripts / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scripts}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_SCRIPTS", str(scripts))
+    options = ["executor=slurm", "slurm.partition=cpu", "slurm.time=01:00:00", "corpus.deduplicate.num_buckets=14"]
+    there = tmp_path / "there" / "out"
+    said = subprocess.run(command(source, there, *options), capture_output=True, text=True, timeout=280)
+    assert said.returncode == 0, said.stderr
+    script = (scripts / "script-0.sh").read_text()
+    assert "#SBATCH --partition=cpu" in script
+    assert "#SBATCH --time=01:00:00" in script
+    assert "--dependency" in (scripts / "script-2.sh").read_text() or "with Slurm" in said.stderr
+    assert texts(there) == texts(tmp_path / "here" / "out")
