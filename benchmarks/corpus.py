@@ -88,9 +88,8 @@ def duplicates(data: Path) -> None:
     right = sum(int(name.split()[1]) in twins for name in dropped)
     low, middle, high = min(similarities), median(similarities), max(similarities)
     print(f"Jaccard similarity of the pairs, on 5 words: {low:.3f} to {high:.3f}, median {middle:.3f}")
-    print(
-        f"recall {found / len(twins):.3f} ({found} of {len(twins)}), precision {right / len(dropped):.3f} ({right} of {len(dropped)} dropped)"
-    )
+    print(f"recall {found / len(twins):.3f} ({found} of {len(twins)}),", end=" ")
+    print(f"precision {right / len(dropped):.3f} ({right} of {len(dropped)} dropped)")
 
 
 def twin_of(text: str, wanted: float, vocabulary: list[str], draw: random.Random) -> str:
@@ -140,12 +139,10 @@ def personal(data: Path) -> None:
     # what was found before anything was planted is real personal data, or a mistake: shown, not counted
     extra = max(0, sum(after.values()) - sum(before.values()) - (len(planted) - len(missed)))
     size = sum(len(text.encode()) for text in texts) / 1e6
-    print(
-        f"recall {1 - len(missed) / len(planted):.3f} of {len(planted)}, missed: {missed[:10]}, of another kind: {wrong_kind[:10]}"
-    )
-    print(
-        f"precision {1 - extra / max(1, sum(after.values()) - sum(before.values())):.3f} of what was planted; found before: {dict(before)}"
-    )
+    new = max(1, sum(after.values()) - sum(before.values()))
+    print(f"recall {1 - len(missed) / len(planted):.3f} of {len(planted)}, missed: {missed[:10]},", end=" ")
+    print(f"of another kind: {wrong_kind[:10]}")
+    print(f"precision {1 - extra / new:.3f} of what was planted; found before: {dict(before)}")
     print(f"{size / seconds:.1f} MB/s on one core ({size:.2f} MB)")
 
 
@@ -220,7 +217,7 @@ def _national_id(draw: random.Random) -> str:
     if kind == 2:
         body = f"110105{draw.randint(1950, 2005)}{draw.randint(1, 12):02d}{draw.randint(1, 28):02d}{_digits(draw, 3)}"
         return body + "10X98765432"[sum(int(d) * pow(2, 17 - n, 11) for n, d in enumerate(body)) % 11]
-    return f"{draw.choice(['AB', 'JG', 'CE'])} {_digits(draw, 2)} {_digits(draw, 2)} {_digits(draw, 2)} {draw.choice('ABCD')}"
+    return " ".join([draw.choice(["AB", "JG", "CE"]), *(_digits(draw, 2) for _ in range(3)), draw.choice("ABCD")])
 
 
 def _secret(draw: random.Random) -> str:
@@ -287,9 +284,8 @@ def speed(data: Path, rounds: int) -> None:
             shutil.rmtree(out)
             shutil.rmtree(other)
     ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
-    print(
-        f"{size / 1e6:.1f} MB: {size / 1e6 / median(ours):.2f} MB/s, datatrove alone {size / 1e6 / median(theirs):.2f} MB/s;"
-    )
+    print(f"{size / 1e6:.1f} MB: {size / 1e6 / median(ours):.2f} MB/s,", end=" ")
+    print(f"datatrove alone {size / 1e6 / median(theirs):.2f} MB/s;")
     print(f"{median(ratios):.2f} times as fast [{ratios[0]:.2f}, {ratios[-1]:.2f}]")
 
 
@@ -311,7 +307,7 @@ def again(data: Path) -> None:
 
 
 def chinese(data: Path) -> None:
-    """Print whether every character of Chinese text that should stay does, with segmentation and stop words on and off."""
+    """Print whether every character of Chinese text stays, with segmentation and stop words on and off."""
     paths = [*sorted((data / "chinese-poetry").glob("*.json*")), data / "chnsenticorp" / "ChnSentiCorp_htl_all.csv"]
     reader = Reader(ExtractConfig())
     texts = [one.text for path in paths for one in reader.read(path, print)]

@@ -1,4 +1,4 @@
-"""The steps of `lmexp prepare corpus=files` written with datatrove alone, as its own examples are: what ours is timed beside.
+"""The steps of `lmexp prepare corpus=files` with datatrove alone, as its own examples are: ours is timed beside them.
 
     python -m benchmarks.datatrove_alone IN OUT
 

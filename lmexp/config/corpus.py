@@ -4,6 +4,7 @@ The stages in their order: extract, clean, deduplicate, redact, decontaminate, w
 and what one gives is kept by the content of the blocks up to it: a changed key runs its own stage and those after it.
 """
 
+import codecs
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -55,6 +56,13 @@ class ExtractConfig(Settings):
     html_tables: bool = setting(True)
     """Keep the text of tables of HTML pages."""
 
+    def check(self) -> Iterator[tuple[str, str]]:
+        yield from super().check()
+        try:
+            codecs.lookup(self.encoding or "utf-8")
+        except LookupError:
+            yield "encoding", f"there is no encoding '{self.encoding}'; write utf-8, latin-1, cp1252, gb18030, ..."
+
 
 @dataclass(kw_only=True)
 class CleanConfig(Settings):
@@ -87,7 +95,6 @@ class CleanConfig(Settings):
     """Drop lists and pages of short or repeated lines (Penedo et al. 2024)."""
     quality_language: str = setting("en")
     """The language whose words and stop words the quality filters use."""
-
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from super().check()
@@ -166,7 +173,10 @@ class WordsConfig(Settings):
             if known is not None and not (known / language / "stop_words.py").is_file():
                 yield "remove_stop_words", f"there is no list for '{language}'; write ISO 639-1 codes such as en or zh"
         if not self.segment and {"zh", "ja"} & set(self.remove_stop_words):
-            yield "segment", "must be true for stop words of Chinese or Japanese, whose words have no space between them"
+            yield (
+                "segment",
+                "must be true for stop words of Chinese or Japanese, whose words have no space between them",
+            )
 
     @property
     def is_on(self) -> bool:
@@ -244,6 +254,8 @@ class FilesCorpusConfig(CorpusConfig):
         yield from super().check()
         if not self.paths:
             yield "path", "must be given: a file, a folder or a glob"
+        if len(self.paths) < len(self.sources) + (self.path is not None):
+            yield "sources", f"has the name of the path ({next(iter(self.paths))}); give one of them another"
         for name in self.sources:
             if not name or any(character in name for character in "/\\\0"):
                 yield "sources", f"'{name}' cannot be the name of a source"

@@ -9,9 +9,9 @@ from lmexp.config.corpus import CleanConfig
 from lmexp.errors import MissingPackageError
 
 GUTENBERG_BEGINS = re.compile(
-    r"^[ \t]*\*{2,}[ ]?START OF (?:THE|THIS) PROJECT GUTENBERG E-?(?:BOOK|TEXT).*?\*{3}[ \t]*$"
-    r"|^[ \t]*\*END[ *]*THE SMALL PRINT!.*$",
-    re.IGNORECASE | re.MULTILINE | re.DOTALL,
+    r"^[ \t]*\*{2,}[ ]?START OF (?:THE|THIS) PROJECT GUTENBERG E-?(?:BOOK|TEXT)(?:[^*]{0,300}\*{3}|[^\n]*)[ \t]*$"
+    r"|^[ \t]*\*END[ *]*THE SMALL PRINT![^\n]*$",
+    re.IGNORECASE | re.MULTILINE,
 )
 GUTENBERG_ENDS = re.compile(
     r"^[ \t]*\*{2,}[ ]?END OF (?:THE|THIS) PROJECT GUTENBERG E-?(?:BOOK|TEXT)"

@@ -7,9 +7,11 @@ import posixpath
 import re
 import zipfile
 from collections.abc import Iterator
-from typing import IO
+from html.entities import html5
+from typing import IO, Any
 from urllib.parse import unquote
 
+from lmexp.corpus.opened import Report
 from lmexp.errors import DataError
 
 BLOCKS = {
@@ -18,25 +20,29 @@ BLOCKS = {
     *("section", "table", "td", "th", "tr", "ul"),
 }
 SILENT = {"head", "img", "math", "script", "style", "svg", "title"}
-NO_ENTITIES = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False, "recover": True}
+NAMED_ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]{1,31});")
+XML_ENTITIES = {"amp", "lt", "gt", "quot", "apos"}
+NO_ENTITIES = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": True, "recover": True}
 
 
-def read(file: IO[bytes], max_bytes: int) -> tuple[str, str]:
-    """Return the text of a book, a blank line between chapters, and its title.
+def read(file: IO[bytes], max_bytes: int, report: Report) -> tuple[str, str]:
+    """Return the text of a book, a blank line between chapters, and its title; `report` is told of lost chapters.
 
     Raises:
         DataError: it is no EPUB, is protected, or would unpack to more than `max_bytes`.
     """
     try:
         with zipfile.ZipFile(file) as book:
-            chapters = list(_chapters(book, max_bytes))
+            chapters = list(_chapters(book, max_bytes, report))
             title = _title(book, max_bytes)
+    except KeyError as error:
+        raise DataError(f"is no EPUB: {str(error.args[0]).lower()}") from None
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise DataError(f"is no EPUB, or a damaged one ({error})") from None
     return "\n\n".join(chapter for chapter in chapters if chapter), title
 
 
-def _chapters(book: zipfile.ZipFile, max_bytes: int) -> Iterator[str]:
+def _chapters(book: zipfile.ZipFile, max_bytes: int, report: Report) -> Iterator[str]:
     package_name, package = _package(book, max_bytes)
     files = {item.get("id"): item.get("href") or "" for item in package.iterfind(".//{*}manifest/{*}item")}
     left = max_bytes
@@ -46,10 +52,18 @@ def _chapters(book: zipfile.ZipFile, max_bytes: int) -> Iterator[str]:
         href = unquote(files[place.get("idref")].partition("#")[0])
         name = posixpath.normpath(posixpath.join(posixpath.dirname(package_name), href))
         if name.startswith(("/", "..")):
-            raise DataError(f"names a file outside of itself ({href})")
-        page = _read(book, name, left)
+            report(f"names a file outside of itself ({href})")
+            continue
+        try:
+            page = _read(book, name, left)
+        except KeyError:
+            report(f"lacks a chapter that it names ({name})")
+            continue
         left -= len(page)
-        yield text_of(page)
+        try:
+            yield text_of(page)
+        except DataError as error:
+            report(f"chapter {name} {error}")
 
 
 def _title(book: zipfile.ZipFile, max_bytes: int) -> str:
@@ -77,27 +91,28 @@ def _package(book: zipfile.ZipFile, max_bytes: int):  # type: ignore[no-untyped-
 
 
 def _read(book: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
-    try:
-        info = book.getinfo(name)
-    except KeyError:
-        raise DataError(f"lacks a file that it names ({name})") from None
-    with book.open(info) as file:
+    with book.open(name) as file:
         data = file.read(max_bytes + 1)  # what the archive says of its sizes may be wrong
     if len(data) > max_bytes:
-        raise DataError(f"unpacks to more than {max_bytes / 1e6:g} MB")
+        raise DataError("unpacks to more than a document may have (corpus.extract.max_document_mb)")
     return data
 
 
 def text_of(page: bytes) -> str:
-    """Return all text of an XHTML page; each block on a line of its own."""
-    from lxml import etree, html
+    """Return all text of an XHTML page; each block on a line of its own.
 
-    if not page.strip():
-        return ""
+    Raises:
+        DataError: it is nested too deep.
+    """
+    from lxml import etree
+
+    page = NAMED_ENTITY.sub(_as_utf8, page)
     try:
         root = etree.fromstring(page, etree.XMLParser(**{**NO_ENTITIES, "recover": False}))
     except etree.XMLSyntaxError:
-        root = html.document_fromstring(page)
+        root = _as_html(page)
+    if root is None:
+        return ""
     pieces: list[str] = []
     silent = 0  # how many elements around a place show no text
     for event, node in etree.iterwalk(root, events=("start", "end", "comment", "pi")):
@@ -108,6 +123,30 @@ def text_of(page: bytes) -> str:
             pieces.append(_flat(node.text if event == "start" else node.tail))
     lines = (" ".join(line.split(" ")).strip() for line in "".join(pieces).split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+def _as_html(page: bytes) -> Any:
+    """Return the root of a page that is not well formed, None when there is none."""
+    from lxml import etree, html
+
+    try:
+        page.decode()
+        encoding = "utf-8"
+    except UnicodeDecodeError:
+        encoding = None  # what the page says, or what the parser guesses
+    parser = html.HTMLParser(encoding=encoding, huge_tree=True)
+    try:
+        root = html.document_fromstring(page, parser)
+    except (etree.ParserError, ValueError):
+        root = None
+    if any("depth" in entry.message for entry in parser.error_log):
+        raise DataError("has elements within each other deeper than can be read")
+    return root
+
+
+def _as_utf8(entity: re.Match[bytes]) -> bytes:
+    name = entity[1].decode()
+    return entity[0] if name in XML_ENTITIES else html5.get(f"{name};", entity[0].decode()).encode()
 
 
 def _flat(text: str | None) -> str:

@@ -21,6 +21,8 @@ from lmexp.tokenization.compared import words_of
 LONG, SHORT = 5, 3
 """Words in the stretches of an example that has `ngram_size` words, and of a shorter one."""
 SHARE_OF_SHORT = 0.65
+FEWEST = 3
+"""Stretches that a share must come to at least: of words that repeat there are few."""
 MAX_BYTES = 50_000_000
 MIX = np.uint64(0x9E3779B97F4A7C15)
 """An odd number whose multiples spread over all 64 bits (Knuth 1998, section 6.4)."""
@@ -47,7 +49,7 @@ class Leaks:
             self.names.append(name)
             self._lengths.append(len(words))
             self._in_a_row.append(min(len(words), ngram_size) - size + 1)
-            self._in_all.append((share if size == LONG else SHARE_OF_SHORT) * len(keys))
+            self._in_all.append(max(FEWEST, (share if size == LONG else SHARE_OF_SHORT) * len(keys)))
         self._indexes = [(size, *_index(found)) for size, found in sorted(by_size.items())]
 
     def in_text(self, text: str) -> str | None:

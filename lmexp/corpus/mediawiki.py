@@ -28,9 +28,41 @@ SILENT_TAGS = {
     *("categorytree", "style", "script"),
 }
 BLOCK_TAGS = {"p", "br", "hr", "div", "li", "dd", "dt", "blockquote", "center", "poem", "ul", "ol", "dl"}
-UNSEEN = re.compile(r"^\s*:?\s*(?:file|image|media|datei|bild|fichier|archivo|category|kategorie|catégorie|[a-z]{2,3}|"
-                    r"[a-z]{2,3}-[a-z-]{2,12})\s*:", re.IGNORECASE)  # fmt: skip
-"""Links that show no text: files, categories and other languages; of the latter a colon before makes text of them."""
+UNSEEN = frozenset(
+    [
+        "file",
+        "image",
+        "media",
+        "category",
+        "datei",
+        "bild",
+        "kategorie",
+        "fichier",
+        "catégorie",
+        "archivo",
+        "imagen",
+        "categoría",
+        "immagine",
+        "categoria",
+        "ficheiro",
+        "bestand",
+        "categorie",
+        "plik",
+        "kategoria",
+        "файл",
+        "изображение",
+        "категория",
+        "文件",
+        "檔案",
+        "分类",
+        "分類",
+        "ファイル",
+        "カテゴリ",
+    ]
+)
+"""Namespaces whose links show no text, of the largest Wikipedias; a dump names its own, too."""
+UNSEEN_KEYS = {"-2", "6", "14"}
+OTHER_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,12})?")
 REDIRECT = re.compile(r"^\s*#[^\W\d_]+\s*:?\s*\[\[")
 LEFT_OVERS = (
     (re.compile(r"<!--.*?(?:-->|$)", re.DOTALL), ""),
@@ -38,7 +70,7 @@ LEFT_OVERS = (
     (re.compile(r"\{\{[^{}\n]*(?:\}\}|$)|\{\{|\}\}", re.MULTILINE), ""),
     (re.compile(r"\[\[(?:[^\[\]\n|]*\|)?([^\[\]\n|]*)\]\]"), r"\1"),
     (re.compile(r"\[\[|\]\]|'{2,}|__[A-Z]{4,}__"), ""),
-    (re.compile(r"\{\|[^\n]*|^\s*(?:\||!\s).*$|^\s*(?:File|Image):.*$", re.MULTILINE), ""),
+    (re.compile(r"\{\|[^\n]*|^[ \t]*(?:\||![ \t]).*$|^[ \t]*(?:File|Image):.*$", re.MULTILINE), ""),
     (
         re.compile(
             r"</?(?:nowiki|span|div|blockquote|small|big|sup|sub|center|font|br|p|i|b|u|s|code|tt)\b[^<>]*>",
@@ -47,28 +79,35 @@ LEFT_OVERS = (
         "",
     ),
 )
-EMPTY_BRACKETS = re.compile(r"\s*\((?:\s|[,;:]|or|and)*\)")
+EMPTY_BRACKETS = re.compile(r" ?\((?:\s|[,;:]|or|and){0,20}\)")
 
 
-def read(file: IO[bytes]) -> Iterator[tuple[str, str, str]]:
-    """Yield the number of each article, its title and its text.
+def read(file: IO[bytes]) -> Iterator[tuple[str, str, str, frozenset[str]]]:
+    """Yield the number of each article, its title, its markup, and the namespaces whose links show no text.
 
     Raises:
         DataError: the file is no dump, or is cut off; what came before has been yielded.
     """
+    unseen = UNSEEN
     try:
         parser = ElementTree.iterparse(file, events=("start", "end"))
         _, root = next(parser)
-        if not root.tag.endswith("mediawiki"):
-            raise DataError(f"is XML, but no MediaWiki dump (its root is {root.tag.rpartition('}')[2]})")
+        if _name(root) != "mediawiki":
+            raise DataError(f"is XML, but no MediaWiki dump (its root is {_name(root)})")
         for event, node in parser:
-            if event == "end" and node.tag.endswith("}page"):
+            if event == "end" and _name(node) == "namespace" and node.get("key") in UNSEEN_KEYS:
+                unseen |= {(node.text or "").strip().lower()}
+            elif event == "end" and _name(node) == "page":
                 article = _article(node)
                 root.clear()  # else all pages stay in memory
                 if article:
-                    yield article
+                    yield (*article, unseen)
     except (ElementTree.ParseError, StopIteration) as error:
         raise DataError(f"is cut off or damaged: {error}") from None
+
+
+def _name(node: ElementTree.Element) -> str:
+    return node.tag.rpartition("}")[2]
 
 
 def _article(page: ElementTree.Element) -> tuple[str, str, str] | None:
@@ -77,10 +116,10 @@ def _article(page: ElementTree.Element) -> tuple[str, str, str] | None:
     is_article = page.findtext(f"{space}ns", "0") == "0" and page.find(f"{space}redirect") is None
     if not is_article or REDIRECT.match(text):
         return None
-    return page.findtext(f"{space}id", ""), page.findtext(f"{space}title", ""), plain(text)
+    return page.findtext(f"{space}id", ""), page.findtext(f"{space}title", ""), text
 
 
-def plain(markup: str) -> str:
+def plain(markup: str, unseen: frozenset[str] = UNSEEN) -> str:
     """Return the text of an article.
 
     Example:
@@ -91,7 +130,7 @@ def plain(markup: str) -> str:
         import mwparserfromhell
     except ModuleNotFoundError:
         raise MissingPackageError("mwparserfromhell", "corpus") from None
-    text = "".join(_pieces(mwparserfromhell.parse(markup)))
+    text = "".join(_pieces(mwparserfromhell.parse(markup), unseen))
     for pattern, kept in LEFT_OVERS:
         text = pattern.sub(kept, text)
     text = EMPTY_BRACKETS.sub("", text).replace("\xa0", " ")
@@ -99,20 +138,28 @@ def plain(markup: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(line for line in lines if not line or line.strip("*#:;|!- ")).strip())
 
 
-def _pieces(code: Any) -> Iterator[str]:
+def _shows(title: str, unseen: frozenset[str]) -> bool:
+    """Return whether a link shows a text: not to a file or a category, nor to the same in another language."""
+    space, colon, _ = title.partition(":")
+    return not colon or not (space.strip().lower() in unseen or OTHER_LANGUAGE.fullmatch(space.strip()))
+
+
+def _pieces(code: Any, unseen: frozenset[str]) -> Iterator[str]:
     from mwparserfromhell import nodes
 
     for node in code.nodes:
         if isinstance(node, nodes.Text):
             yield node.value
         elif isinstance(node, nodes.Wikilink):
-            if not UNSEEN.match(str(node.title)):
-                yield from _pieces(node.text if node.text is not None else node.title)
+            if node.text is not None and _shows(str(node.title), unseen):
+                yield from _pieces(node.text, unseen)
+            elif _shows(str(node.title), unseen):
+                yield "".join(_pieces(node.title, unseen)).lstrip(" :")
         elif isinstance(node, nodes.ExternalLink):
             if node.title is not None:
-                yield from _pieces(node.title)
+                yield from _pieces(node.title, unseen)
         elif isinstance(node, nodes.Heading):
-            yield "\n" + "".join(_pieces(node.title)).strip() + "\n"
+            yield "\n" + "".join(_pieces(node.title, unseen)).strip() + "\n"
         elif isinstance(node, nodes.HTMLEntity):
             yield node.normalize()
         elif isinstance(node, nodes.Tag):
@@ -120,4 +167,4 @@ def _pieces(code: Any) -> Iterator[str]:
             if tag in BLOCK_TAGS and node.wiki_markup is None:
                 yield "\n"
             if tag not in SILENT_TAGS and node.contents is not None:
-                yield from _pieces(node.contents)
+                yield from _pieces(node.contents, unseen)

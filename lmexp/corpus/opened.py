@@ -16,6 +16,7 @@ from lmexp.errors import DataError, MissingPackageError
 
 PACKED = (".gz", ".bz2", ".zst", ".xz")
 SAMPLE_BYTES = 2**18
+MOST_ZEROS = 0.001
 PART_OF_A_DUMP = re.compile(r"^\.xml-p\d+p\d+.*$")
 """Wikipedia's own names: enwiki-latest-pages-articles1.xml-p1p41242.bz2."""
 BOMS = (
@@ -131,15 +132,25 @@ def encoding_of(sample: bytes) -> str:
         even, odd = sample[::2].count(0), sample[1::2].count(0)
         if max(even, odd) > 0.2 * len(sample) / 2 and min(even, odd) < 0.05 * max(even, odd):
             return "utf-16-be" if even > odd else "utf-16-le"
-        raise DataError("is binary: it holds zero bytes")
     try:
         codecs.getincrementaldecoder("utf-8")().decode(sample, final=False)
     except UnicodeDecodeError:
-        from charset_normalizer import from_bytes
-
-        best = from_bytes(sample[:SAMPLE_BYTES]).best()
-        return best.encoding if best else "cp1252"
+        if b"\0" in sample:
+            raise DataError("is binary: it holds zero bytes, and what is no text") from None
+        return _likeliest(sample)
+    if sample.count(0) > MOST_ZEROS * len(sample):
+        raise DataError("is binary: it holds zero bytes")
     return "utf-8"
+
+
+def _likeliest(sample: bytes) -> str:
+    """Return an encoding of one of the families before Unicode, by the frequency of letters."""
+    try:
+        import chardet
+    except ModuleNotFoundError:
+        raise MissingPackageError("chardet", "corpus") from None
+    name = chardet.detect(sample[:SAMPLE_BYTES])["encoding"]
+    return name or "cp1252"
 
 
 def text_of(data: bytes, encoding: str | None, report: Report) -> str:
@@ -159,9 +170,9 @@ def lines(file: IO[bytes], encoding: str | None, max_bytes: int, report: Report)
     number = 0
     _replaced.clear()
     try:
-        while line := text.readline(max_bytes):
+        while line := text.readline(max_bytes + 1):
             number += 1
-            if len(line) == max_bytes and not line.endswith("\n"):
+            if len(line) > max_bytes and not line.endswith("\n"):
                 while line and not line.endswith("\n"):
                     line = text.readline(2**20)
                 report(f"line {number} is longer than {max_bytes / 1e6:g} MB (corpus.extract.max_document_mb)")

@@ -10,8 +10,9 @@ from typing import IO, Any
 from lmexp.config.corpus import ExtractConfig
 from lmexp.config.data import Documents
 from lmexp.corpus import epub, mediawiki
-from lmexp.corpus.html import Pages
+from lmexp.corpus.html import extract
 from lmexp.corpus.opened import Report, lines, opened, suffix_of, text_of, whole
+from lmexp.corpus.sandbox import Sandbox
 from lmexp.errors import DataError, MissingPackageError
 
 TEXT_KEYS = ("text", "content", "body", "article", "document", "review", "paragraphs")
@@ -36,7 +37,8 @@ class Reader:
     def __init__(self, config: ExtractConfig) -> None:
         self.config = config
         self.max_bytes = int(config.max_document_mb * 1e6)
-        self.pages = Pages(config.timeout_seconds, config.html_tables)
+        self._page = Sandbox(extract, config.timeout_seconds, (b"", True))
+        self._article = Sandbox(mediawiki.plain, config.timeout_seconds, ("", frozenset()))
 
     def read(self, path: Path, report: Report) -> Iterator[Extracted]:
         """Yield the documents of a file, those with text only.
@@ -56,7 +58,8 @@ class Reader:
 
     def close(self) -> None:
         """End what was started for reading."""
-        self.pages.close()
+        self._page.close()
+        self._article.close()
 
     def _lines(self, file: IO[bytes], report: Report) -> Iterator[tuple[int, str]]:
         return lines(file, self.config.encoding, self.max_bytes, report)
@@ -71,8 +74,9 @@ class Reader:
             ends = self.config.documents is Documents.blank_line and not line.strip()
             if ends or size + len(line) >= self.max_bytes:  # a file that is larger than a document is cut at a line
                 yield Extracted(f"line {first}", "\n".join(block))
-                block, first, size = [], number, 0
+                block, size = [], 0
             if not ends:
+                first = first if block else number
                 block.append(line)
                 size += len(line) + 1
         yield Extracted(f"line {first}", "\n".join(block))
@@ -117,17 +121,22 @@ class Reader:
         return f"'{self.config.text_key}'" if self.config.text_key else f"any of {', '.join(TEXT_KEYS)}"
 
     def _html(self, file: IO[bytes], report: Report, suffix: str) -> Iterator[Extracted]:
-        text, title = self.pages.text_of(whole(file, self.max_bytes))
+        text, title = self._page(whole(file, self.max_bytes), self.config.html_tables)
         if not text:
             report("has no text beside its navigation")
         yield Extracted("", text, {"title": title} if title else {})
 
     def _epub(self, file: IO[bytes], report: Report, suffix: str) -> Iterator[Extracted]:
-        text, title = epub.read(file, self.max_bytes)
+        text, title = epub.read(file, self.max_bytes, report)
         yield Extracted("", text, {"title": title} if title else {})
 
     def _xml(self, file: IO[bytes], report: Report, suffix: str) -> Iterator[Extracted]:
-        for number, title, text in mediawiki.read(file):
+        for number, title, markup, unseen in mediawiki.read(file):
+            try:
+                text = self._article(markup, unseen)
+            except DataError as error:
+                report(f"page {number}, {title}: {error}")
+                continue
             yield Extracted(f"page {number}", f"{title}\n\n{text}" if text else "", {"title": title})
 
 
@@ -167,7 +176,11 @@ def _table(
     numbered: Iterator[tuple[int, str]], delimiter: str, max_bytes: int, report: Report
 ) -> Iterator[tuple[str, Any]]:
     csv.field_size_limit(max_bytes)
-    rows = csv.reader((f"{line}\n" for _, line in numbered), delimiter=delimiter)
+    numbered_lines = (f"{line}\n" for _, line in numbered)
+    if delimiter == ",":
+        rows = csv.reader(numbered_lines)
+    else:  # a quote in a TSV is most often one in the text
+        rows = csv.reader(numbered_lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     head: list[str] | None = None
     while True:
         try:

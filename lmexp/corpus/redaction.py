@@ -13,50 +13,65 @@ from typing import Any
 
 from lmexp.errors import MissingPackageError
 
+LETTER = "A-Za-z\u00c0-\u024f"
+"""Of the Latin alphabet, with its accents; a Chinese sentence has no space before an address."""
 EMAIL = re.compile(
-    r"(?<![\w.+%-])[\w+%-](?:[\w.+%-]{0,62}[\w+%-])?@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w-])"
+    rf"(?<![{LETTER}0-9_.+%-])[{LETTER}0-9_+%-](?:[{LETTER}0-9_.+%-]{{0,62}}[{LETTER}0-9_+%-])?"
+    rf"@(?:[{LETTER}0-9](?:[{LETTER}0-9_-]{{0,61}}[{LETTER}0-9])?\.){{1,8}}[A-Za-z]{{2,24}}(?![{LETTER}0-9_-])"
 )
 URL = re.compile(
-    r"\b[a-z][a-z0-9+.-]{1,15}://(?:[^\s/?#:@\"'<>]{1,200}:[^\s/?#@\"'<>]{1,200}@[^\s\"'<>]+"
-    r"|[^\s\"'<>]*?[?&;](?:access_token|api_?key|auth|client_secret|passw(?:or)?d|pwd|secret|token)=[^\s\"'<>&]+"
-    r"[^\s\"'<>]*)",
-    re.IGNORECASE,
+    r"\b[a-z][a-z0-9+.-]{1,15}://(?:[^\s/?#:@\"'<>]{1,200}:[^\s/?#@\"'<>]{1,200}@[^\s\"'<>]{0,2000}[^\s\"'<>).,;:!?]"
+    r"|[^\s\"'<>]{0,300}?[?&;](?:access_token|api_?key|auth|client_secret|passw(?:or)?d|pwd|secret|token)="
+    r"[^\s\"'<>]{0,8000}[^\s\"'<>).,;:!?])",
+    re.IGNORECASE | re.ASCII,
 )
-IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
+IBAN = re.compile(
+    r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])", re.ASCII
+)
 CARD = re.compile(
     r"[2-6](?<![\d.,+-].)(?:\d{12,18}|\d{3}(?P<gap>[ -])\d{4}(?P=gap)\d{4}(?P=gap)\d{4}(?:(?P=gap)\d{3})?"
-    r"|\d{3}(?P<dash>[ -])\d{6}(?P=dash)\d{4,5})(?![.,]?\d)"
+    r"|\d{3}(?P<dash>[ -])\d{6}(?P=dash)\d{4,5})(?![.,]?\d)",
+    re.ASCII,
 )
-IPV4 = re.compile(r"\d(?<![\d.].)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?!\.?\d)")
-IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])")
+IPV4 = re.compile(r"\d(?<![\d.].)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?!\.?\d)", re.ASCII)
+IPV6 = re.compile(
+    r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])", re.ASCII
+)
 VERSION = re.compile(r"(?:\bv(?:ersion|er)?\.?|\brelease|\bbuild|\bsection|§)\s*$", re.IGNORECASE)
 PHONE = re.compile(
-    r"(?=[\d+(])(?<![\w.,/:=#$€£+-])(?:(?<!\d[ ])|(?=[+(]))(?:"
-    r"(?:\+|00)[1-9]\d{0,2}(?:[ .\-/]?\(?\d{1,5}\)?){2,6}"  # international
-    r"|(?:1[-. ])?(?:\([2-9]\d{2}\)[ ]?|[2-9]\d{2}[-. ])[2-9]?\d{2}[-. ]\d{4}"  # North America
-    r"|\(?0[1-9]\d{0,4}\)?(?:[ /-]{1,3}\d{2,8}){1,4}"  # with a trunk zero: Europe and most of the world
+    r"(?=[\d+(])(?<![\w.,/#$+-])(?<!\d[:=])(?:(?<!\d[ ])|(?=[+(]))(?:"
+    r"(?:\+|00)[1-9]\d{0,2}(?:[ .\-/]?(?:\(\d{1,5}\)|\d{1,5})){2,6}"  # international
+    r"|(?:1[-. ])?(?:\([2-9]\d{2}\)[ ]?|[2-9]\d{2}[-. ])[2-9]?\d{2}[-. ]\d{4}(?![ ]\d{3})"  # North America
+    r"|(?:\(0[1-9]\d{0,4}\)|0[1-9]\d{0,4})(?:[ /-]{1,3}\d{2,8}){1,4}(?![ .-]?\d)"  # with a trunk zero
+    r"|0[1-9](?:\.\d{2}){4}|0[67]\d{8,9}"  # French, and mobiles of western Europe
+    r"|\(\d{2}\)[ ]?\d{4,5}-\d{4}|8[ ]?\(\d{3}\)[ ]?\d{3}-\d{2}-\d{2}"  # Brazil, Russia
     r"|1[3-9]\d(?:[ -]?\d{4}){2}"  # Chinese mobile
-    r")(?![\w%])(?![.,:/-]\d)"
+    r")(?![\w%])(?![.,:/-]\d)",
+    re.ASCII,
 )
 SECRET = re.compile(
     r"(?<![\w-])(?:AKIA[0-9A-Z]{16}|gh[pousr]_\w{36,}|github_pat_\w{60,}|xox[abprs]-[\w-]{10,}|AIza[\w-]{35}"
-    r"|sk-[A-Za-z0-9_-]{20,}|sk_live_\w{20,}|hf_[A-Za-z0-9]{30,}|glpat-[\w-]{20,}"
+    r"|sk-(?:proj-|ant-)?[A-Za-z0-9_]{20,}|sk-(?=[\w-]*\d)[\w-]{20,}|sk_live_\w{20,}|hf_[A-Za-z0-9]{30,}|glpat-[\w-]{20,}"
     r"|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})(?![\w-])"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]{0,20000}?-----END [A-Z ]*PRIVATE KEY-----"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]{0,20000}?-----END [A-Z ]*PRIVATE KEY-----",
+    re.ASCII,
 )
 SECRET_BEGINS = re.compile("AKIA|gh[pousr]_|github_pat_|xox[abprs]-|AIza|sk-|sk_live_|hf_|glpat-|eyJ|-----BEGIN ")
 NATIONAL_IDS: dict[str, re.Pattern[str]] = {
-    "us.ssn": re.compile(r"\d(?<![\w-].)\d\d-\d{2}-\d{4}(?![\w-])"),
-    "cn.ric": re.compile(r"[1-9](?<![\w.].)\d{16}[\dXx](?![\w.])"),
-    "br.cpf": re.compile(r"\d(?<![\w.].)\d\d\.\d{3}\.\d{3}-\d{2}(?![\w-])"),
-    "es.dni": re.compile(r"\d(?<![\w-].)\d{7}-?[A-HJ-NP-TV-Z](?![\w-])"),
-    "es.nie": re.compile(r"[XYZ](?<![\w-].)-?\d{7}-?[A-HJ-NP-TV-Z](?![\w-])"),
-    "fr.nir": re.compile(r"[12](?<![\w.].)[ ]?\d{2}[ ]?\d{2}[ ]?\d[\dAB][ ]?\d{3}[ ]?\d{3}[ ]?\d{2}(?![\w.])"),
-    "it.codicefiscale": re.compile(r"[A-Z](?<!\w.)[A-Z]{5}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z](?!\w)"),
-    "in_.aadhaar": re.compile(r"[2-9](?<![\d-].)(?<!\d[ ].)\d{3}[ -]\d{4}[ -]\d{4}(?![ -]?\d)"),
-    "pl.pesel": re.compile(r"PESEL[ :.]{0,3}\d{11}(?!\d)"),
+    "us.ssn": re.compile(r"\d(?<![\w-].)\d\d-\d{2}-\d{4}(?![\w-])", re.ASCII),
+    "cn.ric": re.compile(r"[1-9](?<![\w.].)\d{16}[\dXx](?![\w.])", re.ASCII),
+    "br.cpf": re.compile(r"\d(?<![\w.].)\d\d\.\d{3}\.\d{3}-\d{2}(?![\w-])", re.ASCII),
+    "es.dni": re.compile(r"\d(?<![\w-].)\d{7}-?[A-HJ-NP-TV-Z](?![\w-])", re.ASCII),
+    "es.nie": re.compile(r"[XYZ](?<![\w-].)-?\d{7}-?[A-HJ-NP-TV-Z](?![\w-])", re.ASCII),
+    "fr.nir": re.compile(
+        r"[12](?<![\w.].)[ ]?\d{2}[ ]?\d{2}[ ]?\d[\dAB][ ]?\d{3}[ ]?\d{3}[ ]?\d{2}(?![\w.])", re.ASCII
+    ),
+    "it.codicefiscale": re.compile(r"[A-Z](?<!\w.)[A-Z]{5}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z](?!\w)", re.ASCII),
+    "in_.aadhaar": re.compile(r"[2-9](?<![\d-].)(?<!\d[ ].)\d{3}[ -]\d{4}[ -]\d{4}(?![ -]?\d)", re.ASCII),
+    "pl.pesel": re.compile(r"PESEL[ :.]{0,3}\d{11}(?!\d)", re.ASCII),
     "gb.nino": re.compile(
-        r"[A-CEGHJ-PR-TW-Z](?<!\w.)[A-CEGHJ-NPR-TW-Z](?<!BG|GB|KN|NK|NT|TN|ZZ) ?(?:\d{2} ?){3}[A-D](?!\w)"
+        r"[A-CEGHJ-PR-TW-Z](?<!\w.)[A-CEGHJ-NPR-TW-Z](?<!BG|GB|KN|NK|NT|TN|ZZ) ?(?:\d{2} ?){3}[A-D](?!\w)",
+        re.ASCII,
     ),
 }
 """How each is written; what is found must hold its check digits too, of those that have some (stdnum.us.ssn, ...)."""
@@ -138,7 +153,7 @@ def _is_card(found: str, text: str, start: int) -> bool:
 
 def _is_iban(found: str, text: str, start: int) -> bool:
     """Return whether the number has the length of its country and its remainder (ISO 13616)."""
-    return _stdnum("iban").is_valid(found)
+    return bool(_stdnum("iban").is_valid(found, check_country=False))
 
 
 def _is_ipv4(found: str, text: str, start: int) -> bool:
@@ -159,18 +174,19 @@ def _is_address(found: str) -> bool:
     return not (address.is_loopback or address.is_unspecified or str(address).startswith("255."))
 
 
+DAY = re.compile(r"^\d\d[-/ ]\d\d[-/ ]\d{2,4}$")
 YEARS = re.compile(r"^\(?(?:1[5-9]|20)\d\d\)?[-\u2013/ ]")
 
 
 def _is_phone(found: str, text: str, start: int) -> bool:
     """Return whether it has the digits of a number that can be dialled (ITU-T E.164: at most 15)."""
     digits = re.sub(r"\D", "", found)
-    if found.count("(") != found.count(")") or YEARS.match(found):
+    if YEARS.match(found):
         return False
     if found.startswith(("+", "00")):
         return 8 <= len(digits.removeprefix("00")) <= 15
     if found.lstrip("(").startswith("0"):
-        return 9 <= len(digits) <= 13 and not re.search(r"^\d\d[-/ ]\d\d[-/ ]\d{2,4}$", found)
+        return 9 <= len(digits) <= 13 and not DAY.match(found)
     return 10 <= len(digits) <= 11
 
 
@@ -200,11 +216,11 @@ def _stdnum(name: str) -> Any:
 
 RULES: dict[str, list[Rule]] = {
     "secret": [Rule(SECRET, _always, SECRET_BEGINS, before=1, after=20_200)],
-    "url_credentials": [Rule(URL, _always, re.compile("://"), before=20, after=2_000)],
+    "url_credentials": [Rule(URL, _always, re.compile("://"), before=20, after=10_000)],
     "email": [Rule(EMAIL, _always, re.compile("@"))],
     "iban": [Rule(IBAN, _is_iban)],
-    "card": [Rule(CARD, _is_card)],
     "national_id": [Rule(pattern, _is_national_id(name)) for name, pattern in NATIONAL_IDS.items()],
+    "card": [Rule(CARD, _is_card)],
     "ip": [Rule(IPV4, _is_ipv4), Rule(IPV6, _is_ipv6, re.compile(":[0-9A-Fa-f]{0,4}:"), before=40, after=60)],
     "phone": [Rule(PHONE, _is_phone)],
 }

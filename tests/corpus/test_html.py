@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lmexp.config.corpus import ExtractConfig
-from lmexp.corpus.html import Pages, extract
+from lmexp.corpus.html import extract
 from lmexp.corpus.readers import Reader
+from lmexp.corpus.sandbox import Sandbox
 from lmexp.errors import DataError
 
 STORY = "".join(
@@ -23,14 +24,14 @@ PAGE = f"""<html><head><title>The River</title></head><body>
 
 
 @pytest.fixture(scope="module")
-def pages() -> Iterator[Pages]:
-    reader = Pages(timeout_seconds=5, tables=True)
+def pages() -> Iterator[Sandbox]:
+    reader = Sandbox(extract, 5, (b"", True))
     yield reader
     reader.close()
 
 
-def test_the_text_and_the_title_are_found_and_the_navigation_is_not(pages: Pages) -> None:
-    text, title = pages.text_of(PAGE.encode())
+def test_the_text_and_the_title_are_found_and_the_navigation_is_not(pages: Sandbox) -> None:
+    text, title = pages(PAGE.encode())
     assert title == "The River"
     assert all(f"sentence number {n} of a story" in text for n in range(9))
     assert not [part for part in ("Home page", "Sign up", "Imprint", "hidden", "<p>") if part in text]
@@ -42,46 +43,46 @@ def test_tables_are_kept_when_they_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "utf-16"])
-def test_a_page_is_read_in_the_encoding_that_it_names(pages: Pages, encoding: str) -> None:
+def test_a_page_is_read_in_the_encoding_that_it_names(pages: Sandbox, encoding: str) -> None:
     page = PAGE.replace("<head>", f'<head><meta charset="{encoding}">').replace("old town", "Stra\u00dfe f\u00fcr")
-    assert "Stra\u00dfe f\u00fcr" in pages.text_of(page.encode(encoding))[0]
+    assert "Stra\u00dfe f\u00fcr" in pages(page.encode(encoding))[0]
 
 
 @pytest.mark.parametrize(
     "page", [b"", b"  \n", b"\x00\xff" * 200, b"<html>", b"<", b"<!DOCTYPE html><html><body></body>"]
 )
-def test_a_page_of_nothing_is_empty_or_named(pages: Pages, page: bytes) -> None:
+def test_a_page_of_nothing_is_empty_or_named(pages: Sandbox, page: bytes) -> None:
     with suppress(DataError):
-        assert pages.text_of(page)[0] == ""
-    assert "story" in pages.text_of(PAGE.encode())[0]
+        assert pages(page)[0] == ""
+    assert "story" in pages(PAGE.encode())[0]
 
 
 @pytest.mark.parametrize("tag", ["div", "table", "b", "ul", "span"])
-def test_two_hundred_thousand_tags_within_each_other_do_no_harm(pages: Pages, tag: str) -> None:
+def test_two_hundred_thousand_tags_within_each_other_do_no_harm(pages: Sandbox, tag: str) -> None:
     start = time.monotonic()
     try:
-        text, _ = pages.text_of(f"<html><body>{f'<{tag}>' * 200_000}deep{f'</{tag}>' * 200_000}</body></html>".encode())
+        text, _ = pages(f"<html><body>{f'<{tag}>' * 200_000}deep{f'</{tag}>' * 200_000}</body></html>".encode())
         assert len(text) < 1000
     except DataError:
         pass
     assert time.monotonic() - start < 15
-    assert "story" in pages.text_of(PAGE.encode())[0]
+    assert "story" in pages(PAGE.encode())[0]
 
 
 def test_a_page_that_takes_too_long_is_named_and_the_next_one_is_read() -> None:
-    slow = Pages(timeout_seconds=1.5, tables=True)
+    slow = Sandbox(extract, 1.5, (b"", True))
     try:
         with pytest.raises(DataError, match=r"more than 1\.5 seconds"):
-            slow.text_of(("<html><body>" + "<p>many words are here <b>and</b> here</p>" * 300_000).encode())
+            slow(("<html><body>" + "<p>many words are here <b>and</b> here</p>" * 300_000).encode())
         slow.timeout_seconds = 30
         slow.close()
-        assert "story" in slow.text_of(PAGE.encode())[0]
+        assert "story" in slow(PAGE.encode())[0]
     finally:
         slow.close()
 
 
 def test_closing_twice_or_before_the_first_page_is_nothing() -> None:
-    pages = Pages(timeout_seconds=5, tables=True)
+    pages = Sandbox(extract, 5, (b"", True))
     pages.close()
     pages.close()
 
@@ -97,12 +98,12 @@ def test_a_page_without_text_is_reported(tmp_path: Path) -> None:
     assert problems == ["has no text beside its navigation"]
 
 
-def test_real_pages_give_their_text_and_not_what_is_around_it(pages: Pages, shared_data: Path) -> None:
+def test_real_pages_give_their_text_and_not_what_is_around_it(pages: Sandbox, shared_data: Path) -> None:
     folder = shared_data / "raw-documents" / "html"
     found, absent = [], []
     gold = json.loads((folder / "gold.json").read_text(encoding="utf-8"))
     for page in gold.values():
-        text, _ = pages.text_of((folder / page["file"]).read_bytes())
+        text, _ = pages((folder / page["file"]).read_bytes())
         found += [part in text for part in page["with"]]
         absent += [part not in text for part in page["without"]]
     assert len(gold) == 24
