@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -83,11 +84,23 @@ def submit(jobs: list[Job], config: PrepareConfig) -> list[str]:
 
 
 def _local(job: Job, config: PrepareConfig) -> Any:
-    import multiprocess
-
-    multiprocess.get_context("forkserver").set_forkserver_preload(["lmexp.corpus.steps"])
+    _start_server()
     workers = min(config.num_workers, job.tasks)
     return Local(job.steps, tasks=job.tasks, workers=workers, logging_dir=str(job.folder), start_method="forkserver")
+
+
+def _start_server() -> None:
+    """Start the process that workers are forked from, with what they import; Ctrl-C is for this process alone."""
+    from multiprocess import forkserver, get_context
+
+    get_context("forkserver").set_forkserver_preload(["lmexp.corpus.steps"])
+    if threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _ray(job: Job, config: PrepareConfig) -> Any:
