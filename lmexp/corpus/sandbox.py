@@ -24,6 +24,9 @@ class Sandbox:
         """
         if self._process is None:
             from datatrove.pipeline.extractors.base import ExtractorSandbox
+            from loguru import logger
+
+            logger.disable("datatrove.pipeline.extractors.base")  # it says how many processes it ends
 
             self._call(*self._warm_up)  # what it imports is imported here, for the process is a fork of this one
             self._process = ExtractorSandbox(timeout=self.timeout_seconds, warmup_text=self._warm_up)
