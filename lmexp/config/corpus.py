@@ -322,10 +322,21 @@ class PrepareConfig(Settings):
         yield from super().check()
         if not self.out:
             yield "out", "must be given: the folder that the corpus is to be in"
-        elif Path(self.out).exists() and not Path(self.out).is_dir():
-            yield "out", f"{self.out} is a file"
+        else:
+            yield from (("out", problem) for problem in self._problems_of_out(Path(self.out).expanduser()))
         if self.executor is Executor.slurm and not self.slurm.partition:
             yield "slurm.partition", "must be given with executor=slurm"
+
+    def _problems_of_out(self, out: Path) -> Iterator[str]:
+        if out.exists() and not out.is_dir():
+            yield f"{self.out} is a file"
+            return
+        there = {path.name for path in out.iterdir()} if out.exists() else set()
+        if there - {".lock"} and not there & {"corpus.json", ".stages"}:
+            yield f"{self.out} holds other files, which would be written over; give a new folder"
+        for path in getattr(self.corpus, "paths", {}).values():
+            if Path(path).is_dir() and out.resolve().is_relative_to(Path(path).resolve()):
+                yield f"{self.out} lies among the documents in {path}; put it beside them"
 
     @property
     def num_workers(self) -> int:

@@ -20,7 +20,8 @@ from lmexp import __version__
 from lmexp.config.corpus import PrepareConfig
 from lmexp.config.store import to_dict
 from lmexp.corpus.card_page import page, shown
-from lmexp.corpus.prepare import MANIFEST, publish
+from lmexp.corpus.prepare import MANIFEST, publish, rows_of
+from lmexp.corpus.redaction import redact
 from lmexp.corpus.sources import Input, is_read
 from lmexp.corpus.stages import FORMAT, LIBRARIES, SPLITS, Stage
 
@@ -93,16 +94,20 @@ class Card:
                 found[key].update(counts)
         examples: dict[str, list[dict[str, str]]] = {}
         for path in sorted((stage.folder / "dropped").glob("*/*.jsonl")):
-            for row in _rows(path):
+            for row in rows_of(path):
                 reason = f"{row['step']}: {row['reason']}" if row["reason"] != row["step"] else row["step"]
                 found["dropped"][reason] += 1
                 shown = examples.setdefault(reason, [])
                 if len(shown) < EXAMPLES:
-                    shown.append({"id": row["id"], "text": " ".join(row["text"][: 2 * EXCERPT].split())[:EXCERPT]})
+                    shown.append({"id": row["id"], "text": self._excerpt(row["text"])})
         counts = {
             key: dict(sorted(value.items(), key=lambda item: (-item[1], item[0]))) for key, value in found.items()
         }
         return {"name": stage.name, **counts, "examples": examples}
+
+    def _excerpt(self, text: str) -> str:
+        redacted = redact(text[: 2 * EXCERPT], self.config.corpus.redact.kinds)[0]
+        return " ".join(redacted.split())[:EXCERPT]
 
     def _files(self, pattern: str, stage: int) -> list[Path]:
         return sorted(self.stages[stage].folder.glob(pattern))
@@ -113,7 +118,7 @@ class Card:
             return None
         from lmexp.corpus.audit import audit
 
-        texts = (row["text"] for path in self._files("documents/*.jsonl", -1) for row in _rows(path))
+        texts = (row["text"] for path in self._files("documents/*.jsonl", -1) for row in rows_of(path))
         return audit(texts, count)
 
 
@@ -129,7 +134,7 @@ class Finish(PipelineStep):
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         card, out = self.card, self.card.out
         content = card.content()
-        publish(card.stages[-1], card.stages, out)
+        publish(card.stages, out, card.config.corpus.redact.kinds)
         content["splits"] = {split: _split(out, split, content) for split in SPLITS}
         content["fingerprint"] = _fingerprint(out)
         _write(out / "README.md", markdown(content))
@@ -145,7 +150,7 @@ def _sorted(counts: Counter[str]) -> dict[str, int]:
 
 def _split(out: Path, split: str, content: dict[str, Any]) -> dict[str, Any]:
     files = sorted((out / "data").glob(f"{split}-*.jsonl"))
-    documents = sum(1 for path in files for _ in _rows(path))
+    documents = sum(1 for path in files for _ in rows_of(path))
     return {"documents": documents, "files": {f"data/{path.name}": path.stat().st_size for path in files}}
 
 
@@ -161,11 +166,6 @@ def _seconds(stages: list[Stage]) -> dict[str, float]:
     return {
         one.name: float((one.folder / "seconds").read_text()) for one in stages if (one.folder / "seconds").is_file()
     }
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8") as file:
-        yield from map(json.loads, file)
 
 
 def _write(path: Path, text: str) -> None:

@@ -93,7 +93,7 @@ def _start_server() -> None:
     """Start the process that workers are forked from, with what they import; Ctrl-C is for this process alone."""
     from multiprocess import forkserver, get_context
 
-    get_context("forkserver").set_forkserver_preload(["lmexp.corpus.steps"])
+    get_context("forkserver").set_forkserver_preload(["lmexp.corpus.splitting"])
     if threading.current_thread() is not threading.main_thread():
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

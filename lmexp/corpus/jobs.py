@@ -13,7 +13,7 @@ from datatrove.pipeline.filters import (
 from datatrove.pipeline.writers import JsonlWriter
 
 from lmexp.config.corpus import PrepareConfig
-from lmexp.corpus import steps
+from lmexp.corpus import splitting, steps
 from lmexp.corpus.sources import Input, is_read
 from lmexp.corpus.stages import Job, Stage, shares
 
@@ -68,11 +68,11 @@ def words(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input
 
 
 def split(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input], tasks: int) -> list[Job]:
-    borders = steps.Borders(before.tally, stage.folder, config.corpus.split)
-    parts = steps.Split(stage.folder, stage.documents)
+    borders = splitting.Borders(before.tally, stage.folder, config.corpus.split)
+    parts = splitting.Split(stage.folder, stage.documents)
     return [
         _job(stage, [borders], 1, "borders"),
-        _job(stage, [steps.Kept(before.documents), parts, steps.Tally(stage.tally)], tasks),
+        _job(stage, [steps.Kept(before.documents), parts, splitting.Tally(stage.tally)], tasks),
     ]
 
 
@@ -81,7 +81,7 @@ def _job(stage: Stage, steps: list[Any], tasks: int, name: str = "documents") ->
 
 
 def _written(stage: Stage) -> list[Any]:
-    return [steps.Tally(stage.tally), JsonlWriter(str(stage.documents), "${rank}.jsonl", compression="zstd")]
+    return [splitting.Tally(stage.tally), JsonlWriter(str(stage.documents), "${rank}.jsonl", compression="zstd")]
 
 
 def _dropped(stage: Stage, step: str, config: PrepareConfig) -> steps.Dropped:

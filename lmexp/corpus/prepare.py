@@ -17,6 +17,7 @@ from typing import Any
 
 from lmexp.config.corpus import Executor, PrepareConfig
 from lmexp.config.schema import build
+from lmexp.corpus.redaction import redact
 from lmexp.corpus.sources import Input
 from lmexp.corpus.stages import Job, Stage, jobs_of, plan
 from lmexp.errors import BusyError, DataError, MissingPackageError, StorageError
@@ -151,22 +152,35 @@ def _is_whole(out: Path, manifest: dict[str, Any]) -> bool:
     return files == there and (out / "README.md").is_file() and (out / "card.html").is_file()
 
 
-def publish(stage: Stage, stages: list[Stage], out: Path) -> None:
-    """Put the text and what was dropped in their places, and forget the stages of other configs."""
-    if stage.documents.is_dir():
+def publish(stages: list[Stage], out: Path, kinds: list[str]) -> None:
+    """Put the text and what was dropped in their places, and forget the stages of other configs.
+
+    What was dropped before the stage that redacts is redacted here.
+    """
+    last = stages[-1]
+    if last.documents.is_dir():
         shutil.rmtree(out / "data", ignore_errors=True)
-        stage.documents.rename(out / "data")
-        shutil.rmtree(stage.folder)  # so that the split is made anew should its text be lost
+        last.documents.rename(out / "data")
+        shutil.rmtree(last.folder)  # so that the split is made anew should its text be lost
     (out / "data").mkdir(exist_ok=True)
     shutil.rmtree(out / "dropped", ignore_errors=True)
-    for one in stages:
-        for path in sorted((one.folder / "dropped").glob("*/*.jsonl")):
+    for stage in stages:
+        for path in sorted((stage.folder / "dropped").glob("*/*.jsonl")):
             (out / "dropped").mkdir(exist_ok=True)
-            shutil.copyfile(path, out / "dropped" / f"{one.name}-{path.parent.name}-{path.name}")
-    keep = {one.folder.name for one in stages}
+            with open(out / "dropped" / f"{stage.name}-{path.parent.name}-{path.name}", "w", encoding="utf-8") as file:
+                for row in rows_of(path):
+                    row["text"] = redact(row["text"], kinds)[0]
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    keep = {stage.folder.name for stage in stages}
     for folder in (out / ".stages").iterdir():
         if folder.name not in keep and not folder.name.startswith("card-"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file of JSON lines that we have written."""
+    with open(path, encoding="utf-8") as file:
+        yield from map(json.loads, file)
 
 
 def shown(manifest: dict[str, Any], config: PrepareConfig) -> str:

@@ -17,7 +17,7 @@ from lmexp.config.compose import compose
 from lmexp.config.prepare import compose_preparation
 from lmexp.corpus.prepare import prepare
 from lmexp.data.text import TextFiles
-from lmexp.errors import BusyError, DataError
+from lmexp.errors import BusyError, ConfigError, DataError
 from tests.conftest import sentences
 
 LEAK = "The night watchman counted nineteen green lanterns along the empty harbour wall before the first ferry came."
@@ -30,6 +30,7 @@ DUMP = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/"><page><ti
 <revision><text>'''Oats''' are a [[cereal]] grown for its seed.{{cite}} People and [[horse|horses]] eat them.
 </text></revision></page><page><title>Oat</title><ns>0</ns><redirect title="Oats"/><revision><text>#REDIRECT [[Oats]]
 </text></revision></page></mediawiki>"""
+SECRET = "Write to grace.hopper@example.org."
 COUNT = 130
 
 
@@ -43,7 +44,7 @@ def mixture(folder: Path) -> Path:
     rows = [{"text": paragraph(number)} for number in range(COUNT)]
     (folder / "rows.jsonl.gz").write_bytes(gzip.compress("".join(f"{json.dumps(row)}\n" for row in rows).encode()))
     near = rows[7]["text"].replace("the", "that", 1)
-    more = [rows[3]["text"].upper(), near, f"{paragraph(900)} {LEAK} {paragraph(901)}", PERSONAL]
+    more = [rows[3]["text"].upper(), f"{near} {SECRET}", f"{paragraph(900)} {LEAK} {paragraph(901)}", PERSONAL]
     with open(folder / "more.csv", "w", newline="") as file:
         csv.writer(file).writerows([("label", "text"), *((n, text) for n, text in enumerate(more))])
     (folder / "notes.md").write_bytes(b"\xff\xfe" + "Ein Satz über Äpfel und Birnen im Garten.\r\n".encode("utf-16-le"))
@@ -134,6 +135,7 @@ def test_personal_data_is_gone_from_everything_that_is_written(made: Any) -> Non
     everything = "".join(path.read_text() for path in made[1].rglob("*") if path.suffix in (".jsonl", ".md", ".html"))
     assert "Ask [EMAIL] or call [PHONE] about" in everything
     assert "ada.lovelace" not in everything
+    assert "grace.hopper" not in everything
     assert made[2]["redacted"] == {"email": 1, "phone": 1}
 
 
@@ -192,7 +194,7 @@ def test_dropped_documents_are_kept_whole_when_asked(tmp_path: Path) -> None:
     run(tmp_path / "in", tmp_path / "brief", "corpus.clean.min_characters=10")
     run(tmp_path / "in", tmp_path / "whole", "corpus.clean.min_characters=10", "keep_dropped=true")
     assert {row["step"] for row in rows_of(tmp_path / "brief" / "dropped")} == {"bounds", "duplicates"}
-    assert max(len(row["text"]) for row in rows_of(tmp_path / "brief" / "dropped")) == 300
+    assert 250 < max(len(row["text"]) for row in rows_of(tmp_path / "brief" / "dropped")) <= 300
     assert max(len(row["text"]) for row in rows_of(tmp_path / "whole" / "dropped")) == len(long.strip())
 
 
@@ -228,6 +230,17 @@ def test_a_folder_without_documents_is_an_error_at_once(name: str, problem: str,
         (tmp_path / "in" / name).touch()
     with pytest.raises(DataError, match=problem):
         run(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_folder_of_other_files_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("text")
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "precious.jsonl").write_text("{}")
+    with pytest.raises(ConfigError, match="holds other files"):
+        run(tmp_path / "in.txt", tmp_path / "mine")
+    assert (tmp_path / "mine" / "data" / "precious.jsonl").read_text() == "{}"
+    with pytest.raises(ConfigError, match="lies among the documents"):
+        run(tmp_path, tmp_path / "out")
 
 
 def test_two_at_once_in_a_folder_are_refused(tmp_path: Path) -> None:
