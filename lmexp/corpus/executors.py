@@ -109,9 +109,10 @@ def _ray(job: Job, config: PrepareConfig) -> Any:
         from datatrove.executor.ray import RayPipelineExecutor
     except ModuleNotFoundError:
         raise MissingPackageError("ray", "ray") from None
-    return RayPipelineExecutor(
-        job.steps, tasks=job.tasks, workers=config.num_workers, logging_dir=str(job.folder), mem_per_cpu_gb=1
-    )
+    with silent():
+        return RayPipelineExecutor(
+            job.steps, tasks=job.tasks, workers=config.num_workers, logging_dir=str(job.folder), mem_per_cpu_gb=1
+        )
 
 
 def _watch(executor: Any, finished: threading.Event, progress: Callable[[int], None]) -> None:

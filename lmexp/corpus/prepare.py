@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def prepare(config: PrepareConfig, *, say: Callable[[str], None] = print) -> dic
 
 
 def _prepare(config: PrepareConfig, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    if config.corpus.redact.audit and find_spec("presidio_analyzer") is None:
+        raise MissingPackageError("presidio-analyzer", "audit")  # now, and not when all else is done
     source: Any = build(config.corpus)
     inputs: list[Input] = source.inputs()
     licenses = {name: source.license_of(name) for name in dict.fromkeys(one.source for one in inputs)}

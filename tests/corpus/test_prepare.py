@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lmexp.config.compose import compose
 from lmexp.config.prepare import compose_preparation
 from lmexp.corpus.prepare import prepare
 from lmexp.data.text import TextFiles
-from lmexp.errors import BusyError, ConfigError, DataError
+from lmexp.errors import BusyError, ConfigError, DataError, MissingPackageError
 from tests.conftest import sentences
 
 LEAK = "The night watchman counted nineteen green lanterns along the empty harbour wall before the first ferry came."
@@ -230,6 +231,15 @@ def test_a_folder_without_documents_is_an_error_at_once(name: str, problem: str,
         (tmp_path / "in" / name).touch()
     with pytest.raises(DataError, match=problem):
         run(tmp_path / "in", tmp_path / "out")
+
+
+def test_an_audit_without_presidio_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    if find_spec("presidio_analyzer"):
+        pytest.skip("presidio is installed")
+    (tmp_path / "in.txt").write_text("text")
+    with pytest.raises(MissingPackageError, match=r"lmexp\[audit\]"):
+        run(tmp_path / "in.txt", tmp_path / "out", "corpus.redact.audit=5")
+    assert not (tmp_path / "out" / "data").exists()
 
 
 def test_a_folder_of_other_files_is_never_written_over(tmp_path: Path) -> None:
