@@ -1,6 +1,6 @@
 """What `lmexp prepare` finds, keeps and takes, on real documents and on faults planted in them.
 
-    python -m benchmarks.corpus COMMAND DATA [--rounds 3]
+    python -m benchmarks.corpus COMMAND DATA [--rounds 3] [--seed 0]
 
 DATA is the folder of real data. Commands: extraction, repair, duplicates, personal, leaks, speed, again, chinese.
 """
@@ -67,9 +67,9 @@ def repair(data: Path) -> None:
         print(f"{name}: of {len(cases)} {as_wanted} as wanted, {alone} left alone, {as_ftfy} as ftfy.fix_encoding")
 
 
-def duplicates(data: Path) -> None:
+def duplicates(data: Path, seed: int) -> None:
     """Plant 1,000 near-duplicates among 10,000 documents and print how many are found, and what else is dropped."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
     documents = paragraphs(data, 10_000)
     vocabulary = sorted({word for text in documents[:500] for word in text.split()})
     chosen = draw.sample(range(len(documents)), 1_000)
@@ -112,9 +112,9 @@ def similarity(one: str, other: str) -> float:
     return len(a & b) / len(a | b)
 
 
-def personal(data: Path) -> None:
+def personal(data: Path, seed: int) -> None:
     """Plant 500 personal items of 8 kinds in real text, and print recall, precision and speed."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
     texts = paragraphs(data, 2_000) + [row["text"] for row in read_rows(data / "raw-documents" / "c4_demo.jsonl")]
     before: Counter[str] = Counter()
     for text in texts:
@@ -240,9 +240,9 @@ MAKERS: dict[str, Callable[[random.Random], str]] = {
 }
 
 
-def leaks(data: Path) -> None:
+def leaks(data: Path, seed: int) -> None:
     """Plant 100 exact and 100 edited examples of an evaluation set in documents, and look at 1,000 clean ones."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
     rows = [row["context"] + row["continuation"] for row in read_rows(data / "lambada" / "lambada_openai.jsonl")]
     sentences = [line.split("\t")[0] for line in (data / "sst2-sentences" / "test.tsv").read_text().splitlines()[1:]]
     examples = draw.sample([text for text in rows if len(words_of(text)) >= 8], 100)
@@ -397,8 +397,10 @@ def main() -> int:
     parser.add_argument("command", choices=commands)
     parser.add_argument("data", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="of what is planted, and where")
     options = parser.parse_args()
-    more = (options.rounds,) if options.command == "speed" else ()
+    of_seed = options.command in ("duplicates", "personal", "leaks")
+    more = (options.seed,) if of_seed else (options.rounds,) if options.command == "speed" else ()
     commands[options.command](options.data, *more)
     return 0
 
