@@ -55,6 +55,7 @@ class Card:
             "documents": sum(last["documents"].values()),
             "bytes": sum(last["bytes"].values()),
             "licenses": self.licenses,
+            "audited": self.config.corpus.redact.audit,
             "sources": self._sources(stages),
             "stages": [
                 {**stage, "documents": sum(stage["documents"].values()), "bytes": sum(stage["bytes"].values())}
@@ -97,12 +98,10 @@ class Card:
             for row in rows_of(path):
                 reason = f"{row['step']}: {row['reason']}" if row["reason"] != row["step"] else row["step"]
                 found["dropped"][reason] += 1
-                shown = examples.setdefault(reason, [])
-                if len(shown) < EXAMPLES:
-                    shown.append({"id": row["id"], "text": self._excerpt(row["text"])})
-        counts = {
-            key: dict(sorted(value.items(), key=lambda item: (-item[1], item[0]))) for key, value in found.items()
-        }
+                of_reason = examples.setdefault(reason, [])
+                if len(of_reason) < EXAMPLES:
+                    of_reason.append({"id": row["id"], "text": self._excerpt(row["text"])})
+        counts = {key: _sorted(value) for key, value in found.items()}
         return {"name": stage.name, **counts, "examples": examples}
 
     def _excerpt(self, text: str) -> str:
@@ -135,7 +134,7 @@ class Finish(PipelineStep):
         card, out = self.card, self.card.out
         content = card.content()
         publish(card.stages, out, card.config.corpus.redact.kinds)
-        content["splits"] = {split: _split(out, split, content) for split in SPLITS}
+        content["splits"] = {split: _split(out, split) for split in SPLITS}
         content["fingerprint"] = _fingerprint(out)
         _write(out / "README.md", markdown(content))
         _write(out / "card.html", page(content))
@@ -148,7 +147,7 @@ def _sorted(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _split(out: Path, split: str, content: dict[str, Any]) -> dict[str, Any]:
+def _split(out: Path, split: str) -> dict[str, Any]:
     files = sorted((out / "data").glob(f"{split}-*.jsonl"))
     documents = sum(1 for path in files for _ in rows_of(path))
     return {"documents": documents, "files": {f"data/{path.name}": path.stat().st_size for path in files}}
@@ -234,10 +233,8 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
     yield from _table(["characters", "documents"], lengths(content))
     if content["num_problems"]:
         yield from (f"## Not read: {content['num_problems']:,}", "")
-        yield from (
-            f"- {n:,} files ending in {suffix}: no format that is read here"
-            for suffix, n in content["not_read"].items()
-        )
+        for suffix, count in content["not_read"].items():
+            yield f"- {count:,} ending in {suffix}: a format that is not read here"
         yield from (f"- {one['source']}/{one['file']}: {one['problem']}" for one in content["problems"])
         yield ""
     yield from ("## Config", "", "```json", json.dumps(content["config"], indent=1, ensure_ascii=False), "```", "")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lmexp.corpus.opened import lines, opened, suffix_of
 from lmexp.corpus.readers import ROWS, rows_of
 from lmexp.errors import DataError
-from lmexp.tokenization.compared import words_of
+from lmexp.tokenization.compared import stretches_of, words_of
 
 LONG, SHORT = 5, 3
 """Words in the stretches of an example that has `ngram_size` words, and of a shorter one."""
@@ -24,8 +24,6 @@ SHARE_OF_SHORT = 0.65
 FEWEST = 3
 """Stretches that a share must come to at least: of words that repeat there are few."""
 MAX_BYTES = 50_000_000
-MIX = np.uint64(0x9E3779B97F4A7C15)
-"""An odd number whose multiples spread over all 64 bits (Knuth 1998, section 6.4)."""
 
 
 class Leaks:
@@ -96,14 +94,8 @@ def _index(found: list[tuple[NDArray[np.uint64], int]]) -> tuple[NDArray[np.uint
 
 def _stretches(ids_N: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
     """Return a key for each stretch of words; those with a word that no example has get 0."""
-    count = len(ids_N) - size + 1
-    keys, is_known = np.zeros(count, dtype=np.uint64), np.ones(count, dtype=bool)
-    for offset in range(size):
-        part = ids_N[offset : offset + count]
-        keys = (keys ^ part) * MIX + np.uint64(offset)
-        keys ^= keys >> np.uint64(29)
-        is_known &= part > 0
-    return np.where(is_known, keys | np.uint64(1), np.uint64(0))
+    is_known = np.lib.stride_tricks.sliding_window_view(ids_N > 0, size).all(axis=1)
+    return np.where(is_known, stretches_of(ids_N, size) | np.uint64(1), np.uint64(0))
 
 
 def read_examples(sets: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -82,6 +82,7 @@ class _Zstandard(io.RawIOBase):
             raise MissingPackageError("zstandard", "corpus") from None
         self._raw, self._new, self._error = raw, zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
         self._frame, self._left, self._packed = self._new(), b"", b""
+        self._is_inside = False
 
     def readable(self) -> bool:
         return True
@@ -103,8 +104,6 @@ class _Zstandard(io.RawIOBase):
         count = min(len(buffer), len(self._left))
         buffer[:count], self._left = self._left[:count], self._left[count:]
         return count
-
-    _is_inside = False
 
 
 def whole(file: IO[bytes], max_bytes: int) -> bytes:

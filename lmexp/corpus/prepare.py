@@ -52,7 +52,9 @@ def _prepare(config: PrepareConfig, out: Path, say: Callable[[str], None]) -> di
     licenses = {name: source.license_of(name) for name in dict.fromkeys(one.source for one in inputs)}
     stages = _planned(config, inputs, out)
     key = stages[-1].folder.name
-    if (there := _manifest(out)) and there["key"] == key and there["licenses"] == licenses and _is_whole(out, there):
+    said = {"licenses": licenses, "audited": config.corpus.redact.audit}  # what the card alone depends on
+    there = _manifest(out)
+    if there and there["key"] == key and said.items() <= there.items() and _is_whole(out, there):
         say(f"{out}: nothing has changed")
         return there
     from lmexp.corpus.card import Card, Finish

@@ -28,12 +28,12 @@ from lmexp.config.corpus import (
 )
 from lmexp.config.schema import build
 from lmexp.corpus.cleaning import clean, language_of
-from lmexp.corpus.leaks import MIX, Leaks, read_examples
+from lmexp.corpus.leaks import Leaks, read_examples
 from lmexp.corpus.redaction import redact
 from lmexp.corpus.sources import Input
 from lmexp.corpus.words import as_words
 from lmexp.errors import DataError
-from lmexp.tokenization.compared import words_of
+from lmexp.tokenization.compared import stretches_of, words_of
 
 Documents = Iterator[Document]
 EXCERPT_CHARACTERS = 300
@@ -165,12 +165,7 @@ class Signature(MinhashDedupSignature):
             hashes[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
         hashes_N = np.fromiter(map(hashes.__getitem__, words), dtype=np.uint64, count=len(words))
         size = len(words) if self.whole else min(self.config.n_grams, len(words))
-        count = len(words) - size + 1
-        keys = np.full(count, size, dtype=np.uint64)
-        for offset in range(size):
-            keys = (keys ^ hashes_N[offset : offset + count]) * MIX
-            keys ^= keys >> np.uint64(29)
-        return np.unique(keys).reshape(-1, 1)
+        return np.unique(stretches_of(hashes_N, size)).reshape(-1, 1)
 
 
 def minhash(config: DeduplicateConfig) -> MinhashConfig:

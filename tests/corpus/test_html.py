@@ -84,6 +84,8 @@ def test_a_page_that_takes_too_long_is_named_and_the_next_one_is_read() -> None:
 def test_closing_twice_or_before_the_first_page_is_nothing() -> None:
     pages = Sandbox(extract, 5, (b"", True))
     pages.close()
+    assert "story" in pages(PAGE.encode())[0]
+    pages.close()
     pages.close()
 
 

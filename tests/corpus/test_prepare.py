@@ -274,6 +274,15 @@ def test_a_data_set_of_hugging_face_is_a_source(tmp_path: Path) -> None:
     assert sorted(row["url"] for row in rows_of(tmp_path / "out" / "data")) == [f"u{n}" for n in range(5)]
 
 
+def test_other_terms_are_said_in_the_card_and_the_text_stays(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("Some text to be kept as it is.")
+    first, _ = run(tmp_path / "in.txt", tmp_path / "out", "workers=1")
+    again, said = run(tmp_path / "in.txt", tmp_path / "out", "workers=1", "corpus.license=MIT")
+    assert again["fingerprint"] == first["fingerprint"]
+    assert sum("as before" in line for line in said) == 4
+    assert "MIT" in (tmp_path / "out/README.md").read_text()
+
+
 def test_several_sources_have_their_own_terms(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.txt").write_text(f"Some text of source {name}.")
