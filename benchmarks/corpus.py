@@ -2,7 +2,8 @@
 
     python -m benchmarks.corpus COMMAND DATA [--rounds 3] [--seed 0]
 
-DATA is the folder of real data. Commands: extraction, repair, duplicates, personal, leaks, speed, again, chinese.
+DATA is the folder of real data. Commands: extraction, repair, duplicates, personal, leaks, speed, large, again, and
+chinese.
 """
 
 import argparse
@@ -289,6 +290,31 @@ def speed(data: Path, rounds: int) -> None:
     print(f"{median(ratios):.2f} times as fast [{ratios[0]:.2f}, {ratios[-1]:.2f}]")
 
 
+def large(data: Path, rounds: int) -> None:
+    """Print what two workers do for one large file, in turns: JSON lines, and a dump of Wikipedia."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_20_mb(data, Path(folder, "in"))
+        rows = b"".join(path.read_bytes() for path in sorted(Path(folder, "in").glob("*.jsonl")))
+        head, *pages = Path(folder, "in", "dump.xml").read_bytes().split(b"<page>")
+        tail = pages[-1].partition(b"</page>")[2]
+        pages = [page.removesuffix(tail) for page in pages]
+        copies = (page.replace(b"<title>", b"<title>%d " % n) for n in range(4) for page in pages)
+        dump = b"<page>".join((head, *copies)) + tail
+        for name, content in (("rows.jsonl", rows), ("dump.xml.bz2", bz2.compress(dump))):
+            source = Path(folder, name)
+            source.write_bytes(content)
+            command = [sys.executable, "-m", "lmexp", "prepare", f"corpus.path={source}"]
+            seconds: dict[int, list[float]] = {1: [], 2: []}
+            for _ in range(rounds):
+                for workers, taken in seconds.items():
+                    taken.append(timed([*command, f"out={folder}/{name}-{workers}", f"workers={workers}"]))
+                    shutil.rmtree(Path(folder, f"{name}-{workers}"))
+            ratios = sorted(one / two for one, two in zip(*seconds.values(), strict=True))
+            size = len(rows) if name == "rows.jsonl" else len(dump)
+            print(f"{name}, {size / 1e6:.1f} MB: {median(seconds[1]):.1f} s, with two workers", end=" ")
+            print(f"{median(seconds[2]):.1f} s; {median(ratios):.2f} times as fast [{ratios[0]:.2f}, {ratios[-1]:.2f}]")
+
+
 def again(data: Path) -> None:
     """Print what a second run takes when nothing has changed, and whether a run from nothing gives the same bytes."""
     with tempfile.TemporaryDirectory() as folder:
@@ -392,7 +418,9 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
 
 def main() -> int:
     """Run a command."""
-    commands = {one.__name__: one for one in (extraction, repair, duplicates, personal, leaks, speed, again, chinese)}
+    commands = {
+        one.__name__: one for one in (extraction, repair, duplicates, personal, leaks, speed, large, again, chinese)
+    }
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("command", choices=commands)
     parser.add_argument("data", type=Path)
@@ -400,7 +428,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of what is planted, and where")
     options = parser.parse_args()
     of_seed = options.command in ("duplicates", "personal", "leaks")
-    more = (options.seed,) if of_seed else (options.rounds,) if options.command == "speed" else ()
+    more = (options.seed,) if of_seed else (options.rounds,) if options.command in ("speed", "large") else ()
     commands[options.command](options.data, *more)
     return 0
 

@@ -15,13 +15,17 @@ from datatrove.pipeline.writers import JsonlWriter
 from lmexp.config.corpus import PrepareConfig
 from lmexp.corpus import splitting, steps
 from lmexp.corpus.sources import Input, is_read
-from lmexp.corpus.stages import Job, Stage, shares
+from lmexp.corpus.stages import Job, Stage, is_large, shares
 
 
 def extract(stage: Stage, before: Stage | None, config: PrepareConfig, inputs: list[Input], tasks: int) -> list[Job]:
     readable = [one for one in inputs if is_read(one)]
-    read = steps.Extract(config.corpus, shares(readable, tasks), stage.folder)
-    return [_job(stage, [read, *_written(stage)], tasks)]
+    read = steps.Read(config.corpus, shares(readable, tasks), stage.folder)
+    plain = [steps.Plain(config.corpus.extract, stage.folder), *_written(stage)]
+    if not any(map(is_large, readable)):
+        return [_job(stage, [read, *plain], tasks)]
+    deal = JsonlWriter(str(stage.dealt), "${task}/${rank}.jsonl", compression="zstd")
+    return [_job(stage, [read, deal], tasks, "dealt"), _job(stage, [steps.Dealt(stage.dealt), *plain], tasks)]
 
 
 def clean(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input], tasks: int) -> list[Job]:

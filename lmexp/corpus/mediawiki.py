@@ -6,7 +6,7 @@ Source: https://www.mediawiki.org/xml/export-0.11.xsd
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 from xml.etree import ElementTree
 
@@ -82,13 +82,13 @@ LEFT_OVERS = (
 EMPTY_BRACKETS = re.compile(r" ?\((?:\s|[,;:]|or|and){0,20}\)")
 
 
-def read(file: IO[bytes]) -> Iterator[tuple[str, str, str, frozenset[str]]]:
-    """Yield the number of each article, its title, its markup, and the namespaces whose links show no text.
+def read(file: IO[bytes]) -> Iterator[tuple[str, str, str, list[str]]]:
+    """Yield the number of each article, its title, its markup, and what the dump calls `UNSEEN` in its language.
 
     Raises:
         DataError: the file is no dump, or is cut off; what came before has been yielded.
     """
-    unseen = UNSEEN
+    names: list[str] = []
     try:
         parser = ElementTree.iterparse(file, events=("start", "end"))
         _, root = next(parser)
@@ -96,12 +96,12 @@ def read(file: IO[bytes]) -> Iterator[tuple[str, str, str, frozenset[str]]]:
             raise DataError(f"is XML, but no MediaWiki dump (its root is {_name(root)})")
         for event, node in parser:
             if event == "end" and _name(node) == "namespace" and node.get("key") in UNSEEN_KEYS:
-                unseen |= {(node.text or "").strip().lower()}
+                names.append((node.text or "").strip().lower())
             elif event == "end" and _name(node) == "page":
                 article = _article(node)
                 root.clear()  # else all pages stay in memory
                 if article:
-                    yield (*article, unseen)
+                    yield (*article, names)
     except (ElementTree.ParseError, StopIteration) as error:
         raise DataError(f"is cut off or damaged: {error}") from None
 
@@ -119,8 +119,8 @@ def _article(page: ElementTree.Element) -> tuple[str, str, str] | None:
     return page.findtext(f"{space}id", ""), page.findtext(f"{space}title", ""), text
 
 
-def plain(markup: str, unseen: frozenset[str] = UNSEEN) -> str:
-    """Return the text of an article.
+def plain(markup: str, names: Iterable[str] = ()) -> str:
+    """Return the text of an article; links to the namespaces with these names show none, as those to `UNSEEN`.
 
     Example:
         >>> plain("'''Rye''' is a [[grass|cereal]].{{cite}}<ref>A book</ref>")
@@ -130,7 +130,7 @@ def plain(markup: str, unseen: frozenset[str] = UNSEEN) -> str:
         import mwparserfromhell
     except ModuleNotFoundError:
         raise MissingPackageError("mwparserfromhell", "corpus") from None
-    text = "".join(_pieces(mwparserfromhell.parse(markup), unseen))
+    text = "".join(_pieces(mwparserfromhell.parse(markup), UNSEEN.union(names)))
     for pattern, kept in LEFT_OVERS:
         text = pattern.sub(kept, text)
     text = EMPTY_BRACKETS.sub("", text).replace("\xa0", " ")

@@ -170,6 +170,7 @@ def publish(stages: list[Stage], out: Path, kinds: list[str]) -> None:
     (out / "data").mkdir(exist_ok=True)
     shutil.rmtree(out / "dropped", ignore_errors=True)
     for stage in stages:
+        shutil.rmtree(stage.dealt, ignore_errors=True)
         for path in sorted((stage.folder / "dropped").glob("*/*.jsonl")):
             (out / "dropped").mkdir(exist_ok=True)
             with open(out / "dropped" / f"{stage.name}-{path.parent.name}-{path.name}", "w", encoding="utf-8") as file:

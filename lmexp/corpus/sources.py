@@ -57,12 +57,12 @@ class Files:
         return self.config.licenses.get(source, self.config.license)
 
     def read(self, one: Input, report: Report) -> Iterator[Extracted]:
-        """Yield the documents of an input.
+        """Yield the documents of an input, articles of MediaWiki in their markup.
 
         Raises:
             DataError: from here on nothing can be read of it.
         """
-        return self._reader.read(Path(one.where), report)
+        return self._reader.found(Path(one.where), report)
 
     def close(self) -> None:
         """End what was started for reading."""

@@ -16,11 +16,16 @@ from lmexp import __version__
 from lmexp.config.corpus import PrepareConfig
 from lmexp.config.store import to_dict
 from lmexp.corpus.leaks import files_of
+from lmexp.corpus.opened import PACKED, suffix_of
+from lmexp.corpus.readers import ROWS
 from lmexp.corpus.sources import Input, digest_of
 
 MIN_TASKS, MAX_TASKS = 8, 64
 BYTES_PER_TASK = 4_000_000
-FORMAT = 1
+TIMES_PACKED = 4
+MANY = (".txt", ".md", ".markdown", ".xml", *ROWS)
+"""Formats that hold many documents."""
+FORMAT = 2
 SPLITS = ("train", "val", "test")
 LIBRARIES = (
     "datatrove",
@@ -46,6 +51,11 @@ class Stage:
     def documents(self) -> Path:
         """The folder of its documents."""
         return self.folder / "documents"
+
+    @property
+    def dealt(self) -> Path:
+        """The folder of what large inputs hold, for each task; forgotten when the corpus is there."""
+        return self.folder / "dealt"
 
     @property
     def tally(self) -> Path:
@@ -91,16 +101,33 @@ def plan(config: PrepareConfig, inputs: list[Input], work: Path) -> list[Stage]:
 
 def num_tasks(config: PrepareConfig, inputs: list[Input]) -> int:
     """Return into how many parts the documents are cut."""
-    wanted = max(MIN_TASKS, sum(one.num_bytes for one in inputs) // BYTES_PER_TASK)
-    return config.tasks or max(1, min(MAX_TASKS, len(inputs), wanted))
+    wanted = max(MIN_TASKS, sum(map(unpacked, inputs)) // BYTES_PER_TASK)
+    parts = sum(unpacked(one) // BYTES_PER_TASK if is_large(one) else 1 for one in inputs)
+    return config.tasks or max(1, min(MAX_TASKS, parts, wanted))
+
+
+def is_large(one: Input) -> bool:
+    """Return whether a file is more than one task should go on with, and of a format that holds many documents."""
+    return unpacked(one) >= 2 * BYTES_PER_TASK and suffix_of(Path(one.where)) in MANY
+
+
+def unpacked(one: Input) -> int:
+    """Return about how many bytes of text a file holds."""
+    return one.num_bytes * (TIMES_PACKED if Path(one.where).suffix.lower() in (*PACKED, ".parquet") else 1)
 
 
 def shares(inputs: list[Input], tasks: int) -> list[tuple[int, Input]]:
-    """Return the inputs with the task that reads each: the largest first, to the one with the least to read."""
-    sizes, shared = [0] * tasks, []
-    for one in sorted(inputs, key=lambda one: (-one.num_bytes, one.source, one.name)):
-        task = sizes.index(min(sizes))
-        sizes[task] += one.num_bytes + 1
+    """Return the inputs with the task that reads each: the largest first, to the one with the least to read.
+
+    Large ones are dealt to all tasks, and so go round.
+    """
+    sizes, shared, large = [0] * tasks, [], 0
+    for one in sorted(inputs, key=lambda one: (-unpacked(one), one.source, one.name)):
+        if is_large(one):
+            task, large = large % tasks, large + 1
+        else:
+            task = sizes.index(min(sizes))
+            sizes[task] += unpacked(one) + 1
         shared.append((task, one))
     return sorted(shared, key=lambda pair: (pair[0], pair[1].source, pair[1].name))
 

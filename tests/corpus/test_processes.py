@@ -110,3 +110,35 @@ def test_slurm_is_given_a_chain_of_jobs_that_make_the_same_corpus(
     chained = sum("RUN_OFFSET" in text and "--dependency=afterok:" in text for text in called)
     assert chained == sum("RUN_OFFSET" in text for text in called) - 1
     assert texts(there) == texts(tmp_path / "here" / "out")
+
+
+def test_files_that_are_large_are_shared_among_all_tasks_and_nothing_is_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "large"
+    folder.mkdir()
+    rows = [{"text": f"Row {n}. " + " ".join(sentences(3_000, seed=n).split("\n"))} for n in range(3_000)]
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    pages = [
+        f"<page><title>Page {n}</title><ns>0</ns><id>{n}</id><revision><text>'''Page''' {n} of [[Wort:a|this]] and "
+        f"[[Datei:x.jpg|that]] dump. {sentences(3_000, seed=9_000 + n)}</text></revision></page>"
+        for n in range(2_800)
+    ]
+    names = '<siteinfo><namespaces><namespace key="6">Datei</namespace></namespaces></siteinfo>'
+    (folder / "dump.xml").write_text(f"<mediawiki>{names}{''.join(pages)}</mediawiki>")
+    (folder / "small.txt").write_text("A file of its own. " + sentences(500, seed=77_777))
+    options = ["corpus.deduplicate.near=false", "corpus.deduplicate.exact=false", "corpus.redact.kinds=[]"]
+    for name, workers in (("one", 1), ("two", 2)):
+        arguments = command(folder, tmp_path / name / "out", *options, f"workers={workers}")
+        subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=140)
+    one = texts(tmp_path / "one" / "out")
+    assert one == texts(tmp_path / "two" / "out")
+    found = [json.loads(line) for name, text in one.items() if "data/" in name for line in text.splitlines()]
+    of_rows, of_pages = (f"large/rows.jsonl, line {n + 1}" for n in range(3_000)), (f"page {n}" for n in range(2_800))
+    wanted = {*of_rows, *(f"large/dump.xml, {page}" for page in of_pages), "large/small.txt, line 1"}
+    assert sorted(row["id"] for row in found) == sorted(wanted)
+    assert not {"task", "namespaces"} & {key for row in found for key in row}
+    page = next(row["text"] for row in found if row["id"] == "large/dump.xml, page 12")
+    assert page.startswith("Page 12\n\nPage 12 of this and dump. ")
+    sizes = [len(text) for name, text in one.items() if "train-" in name]
+    assert len(sizes) == 5
+    assert max(sizes) < 1.15 * min(sizes)
+    assert not list((tmp_path / "one" / "out" / ".stages").glob("*/dealt"))
