@@ -77,6 +77,7 @@ def test_a_step_makes_no_more_calls_in_python(
     monkeypatch.setattr(Task, "_optimizer_step", watched(optimizer_step))
     options = ["data=text", f"model={model}", "model.num_layers=2", "optimizer=adamw", f"data.path={text_file}"]
     lasts = [f"trainer.max_steps={last + 1}", "trainer.validate_every_steps=null"]
+    lasts += ["data.batch_size=4", "data.context_length=32"]  # calls do not depend on the size
     train(compose("train", [*options, *ON_A_TEXT, *lasts]))
     inside, outside = (counts[where] / (last + 1 - first) for where in ("inside", "outside"))
     assert 100 < inside <= CALLS_A_STEP[model]

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lmexp.config.roots import ROOTS
-from lmexp.config.schema import OPTIONS, Option, Settings, describe_range, in_range
+from lmexp.config.schema import OPTIONS, Option, Settings, describe_range, in_range, types_of
 from lmexp.errors import Problem
 
 FREE = (
@@ -64,7 +64,7 @@ def dotted_keys(schema: type | None = None, prefix: str = "") -> Iterator[str]:
     if schema is None:
         yield from dict.fromkeys(key for root in ROOTS.values() for key in dotted_keys(root))
         return
-    hints = typing.get_type_hints(schema)
+    hints = types_of(schema)
     for field in dataclasses.fields(schema):
         annotation, key = hints[field.name], f"{prefix}{field.name}"
         yield key
@@ -120,7 +120,7 @@ def field_type(key: str) -> Any:
     schemas: list[type] = list(ROOTS.values())
     annotation: Any = None
     for part in key.split("."):
-        hints = next((h for h in map(typing.get_type_hints, schemas) if part in h), None)
+        hints = next((h for h in map(types_of, schemas) if part in h), None)
         if hints is None:
             raise KeyError(key)
         annotation = hints[part]

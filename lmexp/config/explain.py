@@ -5,7 +5,6 @@ import dataclasses
 import inspect
 import re
 import textwrap
-import typing
 from collections.abc import Iterator
 from enum import Enum
 from functools import cache
@@ -15,7 +14,7 @@ from typing import Any
 from lmexp.config.check import describe_type, did_you_mean, unknown_key
 from lmexp.config.options import default_options, description, list_groups, option_file
 from lmexp.config.roots import ROOTS
-from lmexp.config.schema import OPTIONS, Option, Settings, describe_range
+from lmexp.config.schema import OPTIONS, Option, Settings, describe_range, types_of
 from lmexp.config.sweep import SweepConfig
 from lmexp.errors import ConfigError, Problem
 
@@ -93,7 +92,7 @@ def _schemas_with(key: str) -> Iterator[type]:
     for part in parents[is_of_sweep:]:
         following: list[type] = []
         for schema in schemas:
-            annotation = typing.get_type_hints(schema).get(part)
+            annotation = types_of(schema).get(part)
             if isinstance(annotation, type) and issubclass(annotation, Option):
                 following += OPTIONS[annotation.group].values()
             elif isinstance(annotation, type) and issubclass(annotation, Settings):
@@ -110,7 +109,7 @@ def _definer(schema: type, leaf: str) -> type:
 def _describe(key: str, schema: type) -> str:
     leaf = key.split(".")[-1]
     field = next(field for field in dataclasses.fields(schema) if field.name == leaf)
-    annotation = typing.get_type_hints(schema)[leaf]
+    annotation = types_of(schema)[leaf]
     limits = describe_range(field.metadata)
     head = f"{key}: {describe_type(annotation)}"
     if dataclasses.is_dataclass(annotation):

@@ -7,7 +7,9 @@ file never names a class to import, so a config from a stranger is data.
 
 import dataclasses
 import math
+import typing
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -52,6 +54,12 @@ def describe_range(metadata: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(metadata["one_of"])
     words = {"at_least": "at least", "above": "above", "at_most": "at most", "below": "below"}
     return ", ".join(f"{word} {metadata[key]:g}" for key, word in words.items() if metadata.get(key) is not None)
+
+
+@cache
+def types_of(schema: type) -> dict[str, Any]:
+    """Return the type of each key of a config."""
+    return typing.get_type_hints(schema)
 
 
 def in_range(value: float | str, metadata: Mapping[str, Any]) -> bool:

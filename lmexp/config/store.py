@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from lmexp.config.check import describe_type, union_parts
-from lmexp.config.schema import OPTIONS, Option, Settings
+from lmexp.config.schema import OPTIONS, Option, Settings, types_of
 from lmexp.config.train import TrainConfig
 from lmexp.errors import RunError
 
@@ -60,7 +60,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def identity_of(values: dict[str, Any], schema: type = TrainConfig) -> dict[str, Any]:
     """Return the part of a saved config that makes the experiment; keys that this lmexp does not know belong to it."""
-    fields, hints = _fields(schema)
+    fields, hints = _fields(schema), types_of(schema)
     result = {}
     for key, value in values.items():
         if key in fields and not fields[key].metadata.get("identity", True):
@@ -80,7 +80,7 @@ def is_identity(key: str, config: dict[str, Any]) -> bool:
     schema: type = TrainConfig
     path: list[str] = []
     for part in key.split("."):
-        fields, hints = _fields(schema)
+        fields, hints = _fields(schema), types_of(schema)
         path.append(part)
         if part in fields and not fields[part].metadata.get("identity", True):
             return False
@@ -133,8 +133,8 @@ def differences(a: Settings, b: Settings, *, identity_only: bool = False) -> dic
 
 
 @cache
-def _fields(schema: type) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
-    return {field.name: field for field in dataclasses.fields(schema)}, typing.get_type_hints(schema)
+def _fields(schema: type) -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(schema)}
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str) -> typing.Iterator[tuple[str, tuple[Any, Any]]]:
@@ -159,8 +159,7 @@ def _from_dict(
             hint = f"this lmexp has {', '.join(options)}; if it comes from a plug-in, name it with --plugin"
             raise RunError(f"{path}: {prefix}name: no {schema.group} is called {name!r}; {hint}")
         schema = options[name]
-    hints = typing.get_type_hints(schema)
-    fields = {field.name for field in dataclasses.fields(schema)}
+    hints, fields = types_of(typing.cast(type, schema)), {field.name for field in dataclasses.fields(schema)}
     for key in values:
         if key not in fields:
             raise RunError(f"{path}: {prefix}{key}: {schema.__name__} has no such key")

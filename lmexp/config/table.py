@@ -5,7 +5,6 @@
 
 import dataclasses
 import re
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from lmexp.config.check import describe_type
 from lmexp.config.explain import describe_default, field_texts, group_text, source_file
 from lmexp.config.options import CONF, default_options, description
 from lmexp.config.roots import ROOTS
-from lmexp.config.schema import OPTIONS, Option, Settings, describe_range
+from lmexp.config.schema import OPTIONS, Option, Settings, describe_range, types_of
 from lmexp.config.sweep import SweepConfig
 
 PAGE = CONF.parent / "docs" / "config.md"
@@ -67,7 +66,7 @@ def _schema_of(group: str, file: Path) -> type[Option] | None:
 
 def _common_base(group: str) -> type[Option]:
     """Return the class that every option of a group extends: ModelConfig."""
-    annotation = next(hints[group] for root in ROOTS.values() if group in (hints := typing.get_type_hints(root)))
+    annotation = next(hints[group] for root in ROOTS.values() if group in (hints := types_of(root)))
     assert issubclass(annotation, Option)
     return annotation
 
@@ -81,7 +80,7 @@ def _keys(schema: type[Settings], prefix: str, without: type[Option] | None = No
 
 
 def _rows(schema: type, prefix: str) -> Iterator[list[str]]:
-    hints = typing.get_type_hints(schema)
+    hints = types_of(schema)
     for field in dataclasses.fields(schema):
         annotation, key = hints[field.name], f"{prefix}{field.name}"
         if isinstance(annotation, type) and issubclass(annotation, Option):

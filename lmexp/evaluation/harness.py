@@ -156,11 +156,12 @@ def evaluate(
     Raises:
         LmexpError: there is no such run, it cannot write, or a task cannot be loaded.
     """
-    names, folders = zip(*map(_named, tasks), strict=True)
+    names, folders, are_alone = zip(*map(_named, tasks), strict=True)
     loaded = load_run(run, checkpoint)
     if loaded.config.model.kind is not Kind.decoder or loaded.labels:
         raise RunError(f"{loaded.run.path.name}: the harness asks models that go on with a text; this one does not")
-    manager = TaskManager(include_path=[folder for folder in dict.fromkeys(folders) if folder])
+    found_in = [folder for folder in dict.fromkeys(folders) if folder]
+    manager = TaskManager(include_path=found_in, include_defaults=not all(are_alone))  # to list its own takes 9 seconds
     try:
         found = simple_evaluate(
             model=Adapter(loaded, batch_size=batch_size),
@@ -205,23 +206,24 @@ def as_table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, f"kept in {result['file']}"])
 
 
-def _named(task: str) -> tuple[str, str | None]:
-    """Return the name of a task and the folder where it is found, None for those of the harness.
+def _named(task: str) -> tuple[str, str | None, bool]:
+    """Return the name of a task, the folder where it is found (None: the harness's), whether it needs none of others.
 
     Raises:
         DataError: a file holds no task.
     """
     path = Path(task).expanduser()
     if path.suffix not in (".yaml", ".yml"):
-        return task, None
+        return task, None, False
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(("task:", "group:"))]
-        name = yaml.safe_load(lines[0]) if lines else {}
+        name = yaml.safe_load(min(lines)) if lines else {}  # a group names itself, and its tasks too
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"--harness {task}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not name:
         raise DataError(f"--harness {task}: the file names no task; it needs a line task: NAME")
-    return str(next(iter(name.values()))), os.fspath(path.resolve().parent)
+    ((kind, value),) = name.items()
+    return str(value), os.fspath(path.resolve().parent), kind == "task"
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

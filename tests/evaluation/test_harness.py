@@ -9,7 +9,7 @@ import torch
 
 from lmexp import load_run, train
 from lmexp.errors import DataError, RunError
-from lmexp.evaluation.harness import Adapter, as_table, evaluate
+from lmexp.evaluation.harness import Adapter, _named, as_table, evaluate
 from tests.training.setups import KINDS, tiny
 
 pytestmark = [
@@ -120,3 +120,9 @@ def test_what_cannot_be_asked_is_said_in_one_line(folder: Path, run: Path, text_
     labels = train(tiny(text_file, *KINDS["lstm that tells labels"])).path
     with pytest.raises(RunError, match="this one does not"):
         evaluate(str(labels), [task(folder, LAST_WORD)])
+
+
+def test_a_group_of_ones_own_may_hold_tasks_of_the_harness(folder: Path) -> None:
+    (folder / "some.yaml").write_text("task:\n  - lambada_openai\n  - last_word\ngroup: some\n")
+    assert _named(str(folder / "some.yaml")) == ("some", str(folder), False)
+    assert _named(task(folder, LAST_WORD)) == ("last_word", str(folder), True)
