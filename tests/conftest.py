@@ -1,5 +1,6 @@
 """Stand-ins for all tests: an empty working folder, a cache of their own, and a small corpus made here."""
 
+import gc
 import os
 import random
 from pathlib import Path
@@ -9,6 +10,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of every later collection of garbage what is there for the whole session: libraries and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -59,7 +59,7 @@ def test_every_key_and_option_that_the_readme_names_is_there(folder: Path) -> No
 
 
 def test_ci_runs_the_second_command_of_the_readme() -> None:
-    command = re.search(r"^python3 -m venv .*pytest$", README, flags=re.MULTILINE)
+    command = re.search(r"^python3 -m venv .*pytest -n logical$", README, flags=re.MULTILINE)
     assert command is not None
     assert f"\n{command[0]}\n" in (ROOT / ".ci" / "run").read_text()
 

@@ -35,6 +35,7 @@ STEPS_TO_LOSS = {"transformer_fast": (0.6, 10), "transformer": (0.9, 15), "lstm"
 """The loss in nats and the most steps to it; one character of the text is worth 0.23 nats at best."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_needs_no_more_steps_to_a_loss(name: str, folder: Path, text_file: Path) -> None:
     lasts = ["trainer.max_steps=40", "trainer.validate_every_steps=5", f"data.path={text_file}"]

@@ -19,6 +19,7 @@ from lmexp.tasks.base import seed_everything
 from lmexp.tasks.masked import Masked, draw_key, segments
 from tests.training.setups import tiny
 
+pytestmark = pytest.mark.usefixtures("folder")
 EVERY_ENCODER = pytest.mark.parametrize("model", ["encoder", "bert"])
 
 

@@ -106,7 +106,7 @@ def test_what_is_foretold_is_what_the_record_of_the_run_says(text_file: Path, fo
     assert 0 < sum(on_disk.values()) - costs.checkpoint_bytes < 64_000  # names and counters
 
 
-def test_epochs_are_counted_in_steps_of_the_text(text_file: Path) -> None:
+def test_epochs_are_counted_in_steps_of_the_text(folder: Path, text_file: Path) -> None:
     config = tiny(text_file, "model=transformer_tiny", "trainer.max_epochs=2")
     assert count(config, least_flops=float("inf")).steps > config.trainer.max_steps
 

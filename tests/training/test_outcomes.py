@@ -48,6 +48,7 @@ def test_a_model_learns_one_batch_by_heart(folder: Path, text_file: Path) -> Non
     assert run.record["metrics"]["train/loss_nats"] < 0.1
 
 
+@pytest.mark.slow
 def test_training_learns_the_grammar(folder: Path, text_file: Path) -> None:
     more = ["trainer.max_steps=150", "model.dropout=0", "model.hidden_size=64", "trainer.validate_every_steps=null"]
     for kind, rate in (("lstm contiguous", 0.01), ("transformer", 0.003), ("transformer with muon", 0.02)):
