@@ -7,7 +7,7 @@ Source: https://microsoft.github.io/presidio/
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -61,7 +61,9 @@ def _engine() -> Any:
             lemmas = [token.text.lower() for token in doc]
             return NlpArtifacts([], doc, [token.idx for token in doc], lemmas, self, language)
 
-        def process_batch(self, texts: Any, language: str, **options: Any) -> Any:
+        def process_batch(
+            self, texts: Iterable[str], language: str, batch_size: int = 1, n_process: int = 1, **options: Any
+        ) -> Iterator[tuple[str, NlpArtifacts]]:
             yield from ((text, self.process_text(text, language)) for text in texts)
 
         def is_stopword(self, word: str, language: str) -> bool:
