@@ -14,18 +14,19 @@ from datatrove.pipeline.writers import JsonlWriter
 
 from lmexp.config.corpus import PrepareConfig
 from lmexp.corpus import splitting, steps
+from lmexp.corpus.intake import Dealt, Kept, Plain, Read
 from lmexp.corpus.sources import Input, is_read
 from lmexp.corpus.stages import Job, Stage, is_large, shares
 
 
 def extract(stage: Stage, before: Stage | None, config: PrepareConfig, inputs: list[Input], tasks: int) -> list[Job]:
     readable = [one for one in inputs if is_read(one)]
-    read = steps.Read(config.corpus, shares(readable, tasks), stage.folder)
-    plain = [steps.Plain(config.corpus.extract, stage.folder), *_written(stage)]
+    read = Read(config.corpus, shares(readable, tasks), stage.folder)
+    plain = [Plain(config.corpus.extract, stage.folder), *_written(stage)]
     if not any(map(is_large, readable)):
         return [_job(stage, [read, *plain], tasks)]
     deal = JsonlWriter(str(stage.dealt), "${task}/${rank}.jsonl", compression="zstd")
-    return [_job(stage, [read, deal], tasks, "dealt"), _job(stage, [steps.Dealt(stage.dealt), *plain], tasks)]
+    return [_job(stage, [read, deal], tasks, "dealt"), _job(stage, [Dealt(stage.dealt), *plain], tasks)]
 
 
 def clean(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input], tasks: int) -> list[Job]:
@@ -41,7 +42,7 @@ def clean(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input
         build(exclusion_writer=_dropped(stage, name, config), **options) for on, build, options, name in filters if on
     ]
     bounds = steps.Bounds(keys, _dropped(stage, "bounds", config))
-    return [_job(stage, [steps.Kept(before.documents), steps.Clean(keys), bounds, *chosen, *_written(stage)], tasks)]
+    return [_job(stage, [Kept(before.documents), steps.Clean(keys), bounds, *chosen, *_written(stage)], tasks)]
 
 
 def deduplicate(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input], tasks: int) -> list[Job]:
@@ -51,24 +52,24 @@ def deduplicate(stage: Stage, before: Stage, config: PrepareConfig, inputs: list
     clusters = MinhashDedupCluster(str(folder / "pairs"), str(folder / "clusters"), settings, save_cluster_id=True)
     distinct = steps.Distinct(folder / "clusters", _dropped(stage, "duplicates", config))
     return [
-        _job(stage, [steps.Kept(before.documents), steps.Signature(folder / "signatures", keys)], tasks, "signatures"),
+        _job(stage, [Kept(before.documents), steps.Signature(folder / "signatures", keys)], tasks, "signatures"),
         _job(stage, [buckets], settings.num_buckets, "pairs"),
         _job(stage, [clusters], 1, "clusters"),
-        _job(stage, [steps.Kept(before.documents), distinct, *_written(stage)], tasks),
+        _job(stage, [Kept(before.documents), distinct, *_written(stage)], tasks),
     ]
 
 
 def redact(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input], tasks: int) -> list[Job]:
-    return [_job(stage, [steps.Kept(before.documents), steps.Redact(config.corpus.redact), *_written(stage)], tasks)]
+    return [_job(stage, [Kept(before.documents), steps.Redact(config.corpus.redact), *_written(stage)], tasks)]
 
 
 def decontaminate(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input], tasks: int) -> list[Job]:
     leaks = steps.Decontaminate(config.corpus.decontaminate, _dropped(stage, "leaks", config))
-    return [_job(stage, [steps.Kept(before.documents), leaks, *_written(stage)], tasks)]
+    return [_job(stage, [Kept(before.documents), leaks, *_written(stage)], tasks)]
 
 
 def words(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input], tasks: int) -> list[Job]:
-    return [_job(stage, [steps.Kept(before.documents), steps.Words(config.corpus.words), *_written(stage)], tasks)]
+    return [_job(stage, [Kept(before.documents), steps.Words(config.corpus.words), *_written(stage)], tasks)]
 
 
 def split(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input], tasks: int) -> list[Job]:
@@ -76,7 +77,7 @@ def split(stage: Stage, before: Stage, config: PrepareConfig, inputs: list[Input
     parts = splitting.Split(stage.folder, stage.documents)
     return [
         _job(stage, [borders], 1, "borders"),
-        _job(stage, [steps.Kept(before.documents), parts, splitting.Tally(stage.tally)], tasks),
+        _job(stage, [Kept(before.documents), parts, splitting.Tally(stage.tally)], tasks),
     ]
 
 

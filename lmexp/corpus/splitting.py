@@ -12,7 +12,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers import JsonlWriter
 
 from lmexp.config.corpus import SplitConfig
-from lmexp.corpus.steps import Documents
+from lmexp.corpus.intake import Documents
 
 
 class Tally(PipelineStep):
