@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 import lmexp
-from lmexp.runs.compare import Group, differences
+from lmexp.runs.groups import Group
 from lmexp.runs.metrics import Direction
 from lmexp.runs.statistics import spread
+from lmexp.runs.verdicts import differences
 
 METRIC = "val/bits_per_byte"
 SIDE = 5

@@ -5,11 +5,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lmexp.runs.compare import BETTER, CANNOT_TELL, NO_STATEMENT, WORSE, Comparison, Difference
-from lmexp.runs.compare import Group as RunGroup
+from lmexp.runs.compare import Comparison
 from lmexp.runs.curves import read_curves
+from lmexp.runs.groups import Group as RunGroup
 from lmexp.runs.terminal import as_lines, width_of_terminal
 from lmexp.runs.text import one_line, sparkline
+from lmexp.runs.verdicts import BETTER, CANNOT_TELL, NO_STATEMENT, WORSE, Difference
 
 MARKS = {BETTER: ("▲", "bold green"), WORSE: ("▼", "red"), CANNOT_TELL: ("?", "yellow"), NO_STATEMENT: ("·", "dim")}
 MOST_GROUPS = 30

@@ -9,8 +9,9 @@ import pytest
 
 import lmexp
 from lmexp.errors import RunError
-from lmexp.runs.compare import Comparison, letters
+from lmexp.runs.compare import Comparison
 from lmexp.runs.comparison_table import as_text
+from lmexp.runs.groups import letters
 from lmexp.runs.statistics import welch
 from tests.runs.conftest import MakeRun
 
