@@ -1,6 +1,7 @@
 """Where jobs run: datatrove's executors, on this machine, on a Slurm cluster, or on Ray."""
 
 import contextlib
+import copy
 import os
 import shutil
 import signal
@@ -10,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import multiprocess
 from datatrove.executor.local import LocalPipelineExecutor
 from loguru import logger
+from multiprocess import forkserver
 
 from lmexp.config.corpus import Executor, PrepareConfig
 from lmexp.corpus.stages import Job
@@ -21,7 +24,26 @@ POLL_SECONDS = 0.2
 
 
 class Local(LocalPipelineExecutor):
-    """Processes of this machine, which say what they do in the log of the job and not on the terminal."""
+    """Processes of this machine, which say what they do in the log of the job and not on the terminal.
+
+    datatrove's own `run` also starts a process that shares a queue, and logs here: on Ctrl-C at a bad moment the
+    process was waited for without end, or the lock of the log was never given back.
+    """
+
+    pipeline: list[Any]
+
+    def run(self) -> None:
+        """Run every task that is not done."""
+        ranks = self.get_incomplete_ranks()
+        if self.workers == 1:
+            pipeline = self.pipeline
+            for rank in ranks:
+                self.pipeline = copy.deepcopy(pipeline)  # a step may keep something of a task
+                self._run_for_rank(rank)
+        elif ranks:
+            with multiprocess.get_context(self.start_method).Pool(self.workers) as pool:
+                for _ in pool.imap_unordered(self._run_for_rank, ranks):
+                    pass
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
         with silent():
@@ -39,8 +61,12 @@ def run(job: Job, config: PrepareConfig, progress: Callable[[int], None]) -> Non
     watch = threading.Thread(target=_watch, args=(executor, finished, progress), daemon=True)
     watch.start()
     try:
-        with silent():
+        with silent() if config.executor is Executor.ray else contextlib.nullcontext():
             executor.run()
+    except KeyboardInterrupt:
+        for child in multiprocess.active_children():  # of a pool that was not yet whole
+            child.kill()
+        raise
     except OSError as error:
         raise StorageError(f"{error.filename or job.folder}: {error.strerror or error}") from None
     finally:
@@ -90,16 +116,21 @@ def _local(job: Job, config: PrepareConfig) -> Any:
 
 
 def _start_server() -> None:
-    """Start the process that workers are forked from, with what they import; Ctrl-C is for this process alone."""
-    from multiprocess import forkserver, get_context
+    """Start the process that workers are forked from, with what they import; Ctrl-C is for this process alone.
 
-    get_context("forkserver").set_forkserver_preload(["lmexp.corpus.splitting"])
+    What workers have to say is in the logs of their tasks; the terminal would only show how they end on Ctrl-C.
+    """
+    multiprocess.get_context("forkserver").set_forkserver_preload(["lmexp.corpus.splitting"])
     if threading.current_thread() is not threading.main_thread():
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before, terminal = signal.signal(signal.SIGINT, signal.SIG_IGN), os.dup(2)
     try:
-        forkserver.ensure_running()
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            forkserver.ensure_running()
     finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
         signal.signal(signal.SIGINT, before)
 
 

@@ -55,31 +55,29 @@ def command(source: Path, out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "lmexp", "prepare", f"corpus.path={source}", f"out={out}", "workers=2", *more]
 
 
+def begun(stage: str, source: Path, out: Path) -> "subprocess.Popen[str]":
+    """Return a process of `lmexp prepare` that is at work on a stage, or has ended."""
+    process = subprocess.Popen(command(source, out), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not list((out / ".stages").glob(f"{stage}-*")):
+        time.sleep(0.02)
+    return process
+
+
 def test_killed_again_and_again_it_ends_with_what_an_undisturbed_run_makes(source: Path, tmp_path: Path) -> None:
     subprocess.run(command(source, tmp_path / "a" / "out"), check=True, capture_output=True, timeout=200)
-    kills = 0
-    for seconds in (2.5, 3.5, 4.5, 5.5):
-        process = subprocess.Popen(
-            command(source, tmp_path / "b" / "out"), stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        try:
-            process.wait(seconds)
-            break
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
+    for stage in ("extract", "clean", "deduplicate", "redact"):
+        process = begun(stage, source, tmp_path / "b" / "out")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
     ended = subprocess.run(command(source, tmp_path / "b" / "out"), capture_output=True, text=True, timeout=200)
     assert ended.returncode == 0, ended.stderr
-    assert kills
     assert texts(tmp_path / "b" / "out") == texts(tmp_path / "a" / "out")
 
 
-def test_control_c_ends_it_with_one_line_and_its_processes_with_it(source: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(source, tmp_path / "out"), stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    time.sleep(3.5)
+@pytest.mark.parametrize("stage", ["extract", "clean", "deduplicate", "split"])
+def test_control_c_ends_it_with_one_line_and_its_processes_with_it(stage: str, source: Path, tmp_path: Path) -> None:
+    process = begun(stage, source, tmp_path / "out")
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
