@@ -312,7 +312,7 @@ class PrepareConfig(Settings):
     """Processes at once; null takes as many as there are cores. The text does not depend on it."""
     tasks: int | None = setting(None, at_least=1, identity=False)
     """Parts that the documents are cut into, each the work of one process at a time; null takes one for 4 MB,
-    8 to 64 of them, and at most one for a file of less than 8 MB."""
+    8 to 64 of them, and at most one a file where all are smaller than 8 MB."""
     keep_dropped: bool = setting(False, identity=False)
     """Keep the whole text of documents that were dropped; else their beginnings."""
     slurm: SlurmConfig = field(default_factory=SlurmConfig)

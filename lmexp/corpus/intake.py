@@ -119,8 +119,11 @@ class Kept(JsonlReader):
             yield from self.read_files_shard([name])
 
 
-class Dealt(Kept):
+class Dealt(JsonlReader):
     """Reads the documents that all tasks have dealt to this one."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), compression=None, add_file_path=False)
 
     def run(self, data: Documents | None = None, rank: int = 0, world_size: int = 1) -> Documents:
         yield from self.read_files_shard(sorted(self.data_folder.list_files(f"{rank:05d}", recursive=False)))

@@ -25,7 +25,8 @@ def extract(stage: Stage, before: Stage | None, config: PrepareConfig, inputs: l
     plain = [Plain(config.corpus.extract, stage.folder), *_written(stage)]
     if not any(map(is_large, readable)):
         return [_job(stage, [read, *plain], tasks)]
-    deal = JsonlWriter(str(stage.dealt), "${task}/${rank}.jsonl", compression="zstd")
+    # not packed: a file of each task is open at once, and zstd would take 25 MB for each
+    deal = JsonlWriter(str(stage.dealt), "${task}/${rank}.jsonl", compression=None)
     return [_job(stage, [read, deal], tasks, "dealt"), _job(stage, [Dealt(stage.dealt), *plain], tasks)]
 
 

@@ -102,7 +102,7 @@ def plan(config: PrepareConfig, inputs: list[Input], work: Path) -> list[Stage]:
 def num_tasks(config: PrepareConfig, inputs: list[Input]) -> int:
     """Return into how many parts the documents are cut."""
     wanted = max(MIN_TASKS, sum(map(unpacked, inputs)) // BYTES_PER_TASK)
-    parts = sum(unpacked(one) // BYTES_PER_TASK if is_large(one) else 1 for one in inputs)
+    parts = MAX_TASKS if any(map(is_large, inputs)) else len(inputs)
     return config.tasks or max(1, min(MAX_TASKS, parts, wanted))
 
 
