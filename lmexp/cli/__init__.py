@@ -21,7 +21,7 @@ from lmexp.cli.sweep import sweep_app
 from lmexp.cli.train import train
 
 OVERRIDES: dict[str, Any] = {"ignore_unknown_options": True}
-"""Of commands that take what Hydra takes: ~key and -key=value are not options of ours."""
+"""Of commands that take what Hydra takes; what only looks like an option they refuse themselves, in plain words."""
 OWN_HELP = OVERRIDES | {"help_option_names": []}
 
 app = typer.Typer(

@@ -74,6 +74,7 @@ def train(
 
 
 def compose_run(overrides: list[str]) -> "TrainConfig":
+    """Return the checked config of one run."""
     from lmexp.config.compose import compose
 
     return compose("train", with_folders(overrides))
