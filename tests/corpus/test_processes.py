@@ -57,7 +57,13 @@ def command(source: Path, out: Path, *more: str) -> list[str]:
 
 def begun(stage: str, source: Path, out: Path) -> "subprocess.Popen[str]":
     """Return a process of `lmexp prepare` that is at work on a stage, or has ended."""
-    process = subprocess.Popen(command(source, out), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command(source, out),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     while process.poll() is None and not list((out / ".stages").glob(f"{stage}-*")):
         time.sleep(0.02)
     return process
