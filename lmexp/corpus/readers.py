@@ -30,7 +30,7 @@ class Extracted:
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
     namespaces: list[str] | None = None
-    """Those of its dump if the text is MediaWiki's markup still, which takes a hundred times as long as finding it."""
+    """Those of its dump if the text is MediaWiki's markup still, which takes ten times as long as finding it."""
 
 
 class Reader:

@@ -161,7 +161,7 @@ def evaluate(
     if loaded.config.model.kind is not Kind.decoder or loaded.labels:
         raise RunError(f"{loaded.run.path.name}: the harness asks models that go on with a text; this one does not")
     found_in = [folder for folder in dict.fromkeys(folders) if folder]
-    manager = TaskManager(include_path=found_in, include_defaults=not all(are_alone))  # to list its own takes 9 seconds
+    manager = TaskManager(include_path=found_in, include_defaults=not all(are_alone))  # to list its own takes seconds
     try:
         found = simple_evaluate(
             model=Adapter(loaded, batch_size=batch_size),
